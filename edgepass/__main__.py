@@ -1,0 +1,6 @@
+"""python -m edgepass."""
+
+from edgepass.cli import main
+
+if __name__ == "__main__":
+    main()

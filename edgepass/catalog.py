@@ -1,0 +1,54 @@
+"""A name is a file: what a folder lists is what is on offer."""
+
+import pkgutil
+from importlib import import_module, resources
+from pathlib import Path
+from types import ModuleType
+
+from edgepass.errors import UnknownNameError
+
+# What `edgepass list KIND` can show: kind -> package. Modules are code, TOML files are data.
+MODULES = {
+    "mixers": "edgepass.mixers",
+    "rewrites": "edgepass.rewrites",
+    "runtimes": "edgepass.runtimes",
+    "targets": "edgepass.exporters",
+}
+DATA = {
+    "presets": "edgepass.models.presets",
+    "recipes": "edgepass.quantize.recipes",
+}
+
+
+def names(kind: str) -> list[str]:
+    """Names on offer of this kind, sorted, without importing any of them."""
+    if kind in DATA:
+        folder = resources.files(DATA[kind])
+        return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+    path = import_module(_package(kind)).__path__
+    return sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_"))
+
+
+def load(kind: str, name: str) -> ModuleType:
+    """The module called `name` among `kind`; raises UnknownNameError with the nearest match."""
+    known = names(kind)
+    if name not in known:
+        raise UnknownNameError(kind.removesuffix("s"), name, known)
+    return import_module(f"{_package(kind)}.{name}")
+
+
+def read_toml(kind: str, name: str) -> bytes:
+    """The TOML text called `name` among `kind`: one on offer, or the path of a file of the user's own."""
+    if name.endswith(".toml") and Path(name).is_file():
+        return Path(name).read_bytes()
+    known = names(kind)
+    if name not in known:
+        raise UnknownNameError(kind.removesuffix("s"), name, known)
+    return resources.files(DATA[kind]).joinpath(f"{name}.toml").read_bytes()
+
+
+def _package(kind: str) -> str:
+    try:
+        return MODULES[kind]
+    except KeyError:
+        raise UnknownNameError("kind", kind, [*MODULES, *DATA]) from None

@@ -1,0 +1,1 @@
+"""Data: series, windows, splits, scalers and metrics."""

@@ -1,0 +1,61 @@
+"""What can go wrong, and the exit code of each.
+
+EdgepassError                 exit 1   a fault of edgepass itself
+├── InputError                exit 3   what the user gave cannot be used; the message says what can
+│   ├── UnknownNameError               a preset, recipe, target … that does not exist; names the nearest
+│   ├── CaptureError                   torch.export cannot capture the model; names the user's line
+│   ├── RefusedError                   a target cannot do what the recipe asks; names the nearest recipe
+│   └── ArtifactError                  a file that is corrupt, or that crashes its runtime
+└── MissingExtraError         exit 4   an optional dependency is absent; names the pip line
+
+Every message is one sentence for a person: what was asked, what is allowed, what to do next.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+OK, INTERNAL, GATE_FAILED, BAD_INPUT, NOT_INSTALLED, NOT_EVALUATED = range(6)
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+class EdgepassError(Exception):
+    """Base of every error that edgepass raises on purpose."""
+
+    exit_code = INTERNAL
+
+
+class InputError(EdgepassError):
+    """What the user gave cannot be used."""
+
+    exit_code = BAD_INPUT
+
+
+class UnknownNameError(InputError):
+    """A name that is not on offer."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        near = get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        super().__init__(f"no {kind} {name!r}; {hint}there is: {', '.join(known)}")
+
+
+class CaptureError(InputError):
+    """torch.export could not capture the model."""
+
+
+class RefusedError(InputError):
+    """A target cannot do what a recipe asks."""
+
+
+class ArtifactError(InputError):
+    """A file that cannot be read, or that its runtime cannot survive."""
+
+
+class MissingExtraError(EdgepassError):
+    """An optional dependency is not installed."""
+
+    exit_code = NOT_INSTALLED
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} is not installed: pip install 'edgepass[{extra}]'")

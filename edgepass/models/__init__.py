@@ -1,0 +1,1 @@
+"""Models: Passformers and the presets that size them."""

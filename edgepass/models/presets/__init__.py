@@ -1,0 +1,1 @@
+"""Presets: named sizes of Passformers, as TOML."""

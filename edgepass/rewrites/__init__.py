@@ -1,0 +1,1 @@
+"""Rewrites: value-preserving changes to a program, one per file."""

@@ -1,0 +1,1 @@
+"""Quantisation: stages, number formats, recipes and the audit."""

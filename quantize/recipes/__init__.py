@@ -1,0 +1,1 @@
+"""Recipes: named number formats, as TOML."""
