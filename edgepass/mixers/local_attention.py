@@ -1,0 +1,58 @@
+"""Attention inside blocks of `window` neighbouring tokens; a window as wide as the sequence is full attention.
+
+When the window does not divide the number of tokens, the last, shorter block is attended on its own. That needs
+neither padding nor a mask: a mask value large enough to silence a token would also stretch the int8 range of the
+scores until nothing is left of them.
+
+Shapes: B batch, N tokens, D channels, H heads, K blocks, W window, E = D / H.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgepass.models.config import MixerConfig
+
+
+class Mixer(nn.Module):
+    """Block-local multi-head self-attention, x_BND -> x_BND. `settings.heads` must divide `dim`."""
+
+    def __init__(self, dim: int, settings: MixerConfig) -> None:
+        super().__init__()
+        self.heads = settings.heads
+        self.window = settings.window
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        """Each token becomes a mixture of the tokens of its own block."""
+        _, tokens, dim = x_BND.shape
+        q_BHNE, k_BHNE, v_BHNE = (self._split(f(x_BND)) for f in (self.query, self.key, self.value))
+        whole = tokens - tokens % self.window
+        parts = []
+        if whole:
+            parts.append(self._blocks(q_BHNE, k_BHNE, v_BHNE, 0, whole, self.window))
+        if whole < tokens:
+            parts.append(self._blocks(q_BHNE, k_BHNE, v_BHNE, whole, tokens, tokens - whole))
+        y_BHNE = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+        y_BND: Tensor = self.out(y_BHNE.transpose(1, 2).reshape(-1, tokens, dim))
+        return y_BND
+
+    def _split(self, x_BND: Tensor) -> Tensor:
+        _, tokens, dim = x_BND.shape
+        return x_BND.reshape(-1, tokens, self.heads, dim // self.heads).transpose(1, 2)
+
+    def _blocks(self, q_BHNE: Tensor, k_BHNE: Tensor, v_BHNE: Tensor, start: int, stop: int, window: int) -> Tensor:
+        """Attention over tokens start..stop in blocks of `window`, which divides their number."""
+        width, count = q_BHNE.shape[-1], stop - start
+        if start == 0 and stop == window == q_BHNE.shape[2]:
+            return functional.scaled_dot_product_attention(q_BHNE, k_BHNE, v_BHNE)
+
+        def cut(x_BHNE: Tensor) -> Tensor:
+            # Batch and heads share a dimension, so that no tensor has more than four.
+            return x_BHNE[:, :, start:stop].reshape(-1, count // window, window, width)
+
+        y_BKWE = functional.scaled_dot_product_attention(cut(q_BHNE), cut(k_BHNE), cut(v_BHNE))
+        return y_BKWE.reshape(-1, self.heads, count, width)

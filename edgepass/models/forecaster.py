@@ -1,0 +1,123 @@
+"""The Forecaster: raw history in, raw forecast out, all normalisation inside the graph.
+
+Shapes: B batch, L lookback, H horizon, C channels of the series, S = B * C windows, N tokens, P patch, D width.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgepass.models.config import Config
+from edgepass.models.passes import Pass
+
+EPSILON = 1e-5
+"""Added to a window's variance, in units of the training data's variance, so that a constant window is not divided
+by zero."""
+
+
+class Normalise(nn.Module):
+    """Raw values -> windows of mean 0 and variance 1, and what it takes to go back.
+
+    First the standard scaler of the training data (`mean_C`, `std_C`), so that any raw scale is safe; then each
+    window's own mean and deviation (reversible instance normalisation, Kim et al., ICLR 2022, without its affine part).
+    """
+
+    mean_C: Tensor
+    std_C: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean_C", torch.zeros(channels))
+        self.register_buffer("std_C", torch.ones(channels))
+
+    def forward(self, x_BLC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Raw x_BLC -> window z_BLC, its centre m_B1C and deviation s_B1C, both in scaled units."""
+        z_BLC = (x_BLC - self.mean_C) / self.std_C
+        m_B1C = z_BLC.mean(dim=1, keepdim=True)
+        z_BLC = z_BLC - m_B1C
+        s_B1C = torch.sqrt((z_BLC * z_BLC).mean(dim=1, keepdim=True) + EPSILON)
+        return z_BLC / s_B1C, m_B1C, s_B1C
+
+
+class Denormalise(nn.Module):
+    """The inverse of Normalise, on the horizon."""
+
+    mean_C: Tensor
+    std_C: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean_C", torch.zeros(channels))
+        self.register_buffer("std_C", torch.ones(channels))
+
+    def forward(self, z_BHC: Tensor, m_B1C: Tensor, s_B1C: Tensor) -> Tensor:
+        """z_BHC, with the centre and deviation of its windows -> raw y_BHC."""
+        return (z_BHC * s_B1C + m_B1C) * self.std_C + self.mean_C
+
+
+class Forecaster(nn.Module):
+    """A Passformer that forecasts: raw x_BLC float32 -> raw y_BHC float32. Channels share all weights.
+
+    Where the configuration has a direct path, the passes add to what it gives.
+    """
+
+    keep_float: tuple[str, ...] = ("normalise", "denormalise")
+    """Submodules whose values are raw or statistics of raw values: quantisers leave them in float32."""
+
+    def __init__(self, config: Config, *, lookback: int, horizon: int, channels: int) -> None:
+        super().__init__()
+        self.config, self.lookback, self.horizon, self.channels = config, lookback, horizon, channels
+        self.patch = min(config.embedding.patch, lookback)
+        self.tokens = -(-lookback // self.patch)
+        self.normalise = Normalise(channels)
+        self.embed = nn.Linear(self.patch, config.dim)
+        self.position_ND = nn.Parameter(torch.randn(self.tokens, config.dim) * 0.02)
+        self.passes = nn.Sequential(*(Pass(config.dim, p) for p in config.passes))
+        self.norm = nn.LayerNorm(config.dim)
+        self.head = nn.Linear(self.tokens * config.dim, horizon)
+        self.direct = nn.Linear(lookback, horizon, bias=False) if config.head.direct else None
+        self.denormalise = Denormalise(channels)
+
+    def forward(self, x_BLC: Tensor) -> Tensor:
+        """Raw x_BLC -> raw y_BHC."""
+        z_BLC, m_B1C, s_B1C = self.normalise(x_BLC)
+        z_SL = z_BLC.transpose(1, 2).reshape(-1, self.lookback)
+        y_SH = self.head(self.tokenise(z_SL))
+        if self.direct is not None:
+            y_SH = y_SH + self.direct(z_SL)
+        y_BHC = y_SH.reshape(-1, self.channels, self.horizon).transpose(1, 2)
+        raw_BHC: Tensor = self.denormalise(y_BHC, m_B1C, s_B1C)
+        return raw_BHC
+
+    def tokenise(self, z_SL: Tensor) -> Tensor:
+        """Normalised windows z_SL -> all their tokens after the passes, side by side [S, N * D]."""
+        short = self.tokens * self.patch - self.lookback
+        if short:
+            z_SL = functional.pad(z_SL, (short, 0))
+        t_SND = self.embed(z_SL.reshape(-1, self.tokens, self.patch)) + self.position_ND
+        x_SND: Tensor = self.norm(self.passes(t_SND))
+        return x_SND.reshape(-1, self.tokens * self.config.dim)
+
+    def set_scaler(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Set the training data's mean and population deviation, one of each per channel, raw units."""
+        with torch.no_grad():
+            for part in (self.normalise, self.denormalise):
+                part.mean_C.copy_(torch.tensor(mean, dtype=torch.float64))
+                part.std_C.copy_(torch.tensor(std, dtype=torch.float64))
+
+    def start_from(self, weight_HL: Tensor) -> None:
+        """Make the model *be* a linear map of mean-centred windows: the direct path, with a head of zero beside it.
+
+        Does nothing where the configuration has no direct path.
+        """
+        if self.direct is not None:
+            with torch.no_grad():
+                self.direct.weight.copy_(weight_HL)
+                self.head.weight.zero_()
+                self.head.bias.zero_()
+
+    def parameter_count(self) -> int:
+        """Number of trained values."""
+        return sum(p.numel() for p in self.parameters())
