@@ -1,1 +1,25 @@
-"""Rewrites: value-preserving changes to a program, one per file."""
+"""Rewrites: value-preserving changes to a program, made because a target runs the new form better.
+
+A rewrite is a file with `TABLE`, from an ATen operation to a formula in torch that computes the same. The formula
+replaces the operation wherever the program has it, so a user's own model gains as much as ours do.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch._ops import OpOverload
+from torch.export import ExportedProgram
+
+from edgepass import catalog
+
+Table = dict[OpOverload, Callable[..., Any]]
+
+
+def apply(program: ExportedProgram, names: Sequence[str]) -> ExportedProgram:
+    """The program with the named rewrites made, in one retracing. All other operations stay as they are."""
+    table: Table = {}
+    for name in names:
+        table |= catalog.load("rewrites", name).TABLE
+    with torch.no_grad():
+        return program.run_decompositions(table)

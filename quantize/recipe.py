@@ -1,0 +1,54 @@
+"""A recipe: the number formats that are asked for, and the bounds a file made so must keep; read from TOML."""
+
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import msgspec
+
+from edgepass import catalog
+from edgepass.errors import InputError
+from edgepass.gates import Gates
+
+Scheme = Literal["float32", "float16", "weight-only", "dynamic", "static"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What is asked for. How a target does it is the target's own affair.
+
+    Names follow the grammar of ai-edge-quantizer: `static_wi8_ai8` is static, weights int8, activations int8.
+
+    `keep`: shell globs over module paths whose weights and arithmetic stay float32.
+    `bounds`: the gates that hold unless the user sets others.
+    """
+
+    name: str = ""
+    summary: str
+    scheme: Scheme
+    weights: Literal["float32", "float16", "int8"]
+    keep: tuple[str, ...] = ()
+    bounds: Gates = field(default_factory=Gates)
+
+    def keeps(self, module: str) -> bool:
+        """Whether the module at this dotted path, or one that holds it, stays float32."""
+        parts = module.split(".")
+        return any(fnmatchcase(".".join(parts[:n]), glob) for n in range(1, len(parts) + 1) for glob in self.keep)
+
+    def keeping(self, modules: tuple[str, ...]) -> "Recipe":
+        """This recipe, with more modules kept float32."""
+        return replace(self, keep=(*self.keep, *modules))
+
+
+def read(name: str) -> Recipe:
+    """The recipe called `name`, or the one in the TOML file at that path.
+
+    Raises UnknownNameError with the nearest match, InputError for a TOML file that is not a recipe.
+    """
+    text = catalog.read_toml("recipes", name)
+    try:
+        table = msgspec.toml.decode(text)
+        table["name"] = name.rpartition("/")[2].removesuffix(".toml")
+        return msgspec.convert(table, Recipe)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise InputError(f"{name} is not a recipe: {error}; copy one that `edgepass list recipes` shows") from None
