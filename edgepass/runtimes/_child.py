@@ -1,0 +1,231 @@
+"""Runs a file in a process of its own, so that a file can crash its runtime and never edgepass.
+
+Runtimes are native code fed with bytes that may come from anywhere. Each call starts a fresh interpreter with limits,
+hands arrays over as safetensors, and turns whatever happens (a signal, no memory, no answer) into one ArtifactError.
+
+Limits of the limits: the wall clock is the parent's and kills the whole process group; memory is RLIMIT_DATA, which
+counts private writable pages, so a mapped file is not counted, and which macOS accepts but does not enforce. The worker
+drops core dumps and caps its CPU time, but it is not a sandbox: it runs with the user's rights.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from edgepass import catalog
+from edgepass.errors import ArtifactError, EdgepassError, InputError, MissingExtraError, UnknownNameError
+from edgepass.manifest import Latency
+from edgepass.runtimes import Array, Contents, _worker
+from edgepass.runtimes._worker import Reply, Request
+
+GIB = 1 << 30
+_LINE = 300  # characters of a runtime's own message that a sentence carries
+_NO_MEMORY = re.compile(
+    r"bad_alloc|memoryerror|(can'?t|cannot|failed to|could not) allocate|out of memory", re.IGNORECASE
+)
+_NOISE = re.compile(r"warning|midr|\bI\d{4}|^\s*(File|at|#\d)|\bINFO\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a child may use: wall-clock seconds, and bytes of private memory (its interpreter and runtime included)."""
+
+    seconds: float = 600.0
+    memory_bytes: int = 8 * GIB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What running a file gave.
+
+    `outputs`: one array [samples, *output shape] per output. `peak_bytes`: resident memory that loading the file and the
+    first inference added to the fresh process at their worst moment, the runtime's own code already imported; on Linux
+    VmHWM after minus VmRSS before, elsewhere the growth of ru_maxrss. Pages that loading finds already free in the heap
+    are not seen, so it is good to about a megabyte. `latency`: of the first sample, conversions of the arrays included.
+    """
+
+    outputs: list[Array]
+    peak_bytes: int
+    latency: Latency
+
+
+def run(
+    runtime: str,
+    path: Path,
+    inputs: Sequence[Array],
+    *,
+    threads: int = 1,
+    warmup: int = 10,
+    latency_runs: int = 100,
+    limits: Limits = Limits(),
+) -> Measurement:
+    """Run the file over all samples; `inputs` are [samples, *input shape], one per input, in the model's order.
+
+    Order: load, first inference (memory is read here), timing (at most 5 s), then every sample.
+    Raises ArtifactError when the file or its runtime fails, or when a sample gives outputs of another shape than the
+    first; InputError when the inputs hold no sample or not equally many; MissingExtraError; UnknownNameError.
+    """
+    counts = {len(x) if x.ndim else 0 for x in inputs}
+    if len(counts) != 1 or 0 in counts:
+        raise InputError(f"inputs must hold the same number of samples, at least one; these hold {sorted(counts)}")
+    with TemporaryDirectory(prefix="edgepass-") as name:
+        folder = Path(name)
+        arrays = {_worker.name(i): np.ascontiguousarray(x) for i, x in enumerate(inputs)}
+        save_file(arrays, folder / _worker.INPUTS)
+        request = Request(
+            task="run",
+            runtime=runtime,
+            path=str(path.resolve()),
+            seconds=limits.seconds,
+            memory_bytes=limits.memory_bytes,
+            threads=threads,
+            warmup=warmup,
+            latency_runs=latency_runs,
+        )
+        reply = _ask(request, path, folder)
+        outputs = load_file(folder / _worker.OUTPUTS)
+    if reply.latency is None:
+        raise EdgepassError(f"the {runtime} child answered without a latency; please report this")
+    return Measurement(
+        outputs=[outputs[key] for key in sorted(outputs)], peak_bytes=reply.peak_bytes, latency=reply.latency
+    )
+
+
+def inspect(runtime: str, path: Path, limits: Limits = Limits()) -> Contents:
+    """What the file holds. Raises ArtifactError, MissingExtraError, UnknownNameError."""
+    request = Request(
+        task="inspect",
+        runtime=runtime,
+        path=str(path.resolve()),
+        seconds=limits.seconds,
+        memory_bytes=limits.memory_bytes,
+    )
+    with TemporaryDirectory(prefix="edgepass-") as name:
+        contents = _ask(request, path, Path(name)).contents
+    if contents is None:
+        raise EdgepassError(f"the {runtime} child answered without contents; please report this")
+    return contents
+
+
+def versions(runtime: str) -> dict[str, str]:
+    """Versions of the packages that the runtime uses. Raises MissingExtraError, UnknownNameError."""
+    limits = Limits()
+    request = Request(
+        task="versions", runtime=runtime, path="", seconds=limits.seconds, memory_bytes=limits.memory_bytes
+    )
+    with TemporaryDirectory(prefix="edgepass-") as name:
+        return _ask(request, None, Path(name)).versions
+
+
+def _ask(request: Request, path: Path | None, folder: Path) -> Reply:
+    if request.runtime not in catalog.names("runtimes"):
+        raise UnknownNameError("runtime", request.runtime, catalog.names("runtimes"))
+    if path is not None and not path.exists():
+        raise ArtifactError(f"{path} does not exist; name a file that an export wrote")
+    subject = str(path) if path is not None else "its version query"
+    (folder / _worker.REQUEST).write_bytes(msgspec.json.encode(request))
+    code = _spawn(folder, request)
+    reply_file = folder / _worker.REPLY
+    if reply_file.exists():
+        # A crash while the interpreter shuts down comes after the answer and takes nothing from it.
+        reply = msgspec.json.decode(reply_file.read_bytes(), type=Reply)
+    elif code is None:
+        reason = f"gave no answer in {request.seconds:g} s; give it longer, or make the model or the samples fewer"
+        raise ArtifactError(f"{subject}: the {request.runtime} runtime {reason}")
+    else:
+        raise ArtifactError(f"{subject}: the {request.runtime} runtime {_death(code, request, _tail(folder))}")
+    match reply.outcome:
+        case "done":
+            return reply
+        case "missing":
+            raise MissingExtraError(reply.message, reply.extra or request.runtime)
+        case "refused":
+            raise ArtifactError(reply.message)
+        case "memory":
+            raise ArtifactError(f"{subject}: the {request.runtime} runtime {_too_big(request)}")
+        case "failed":
+            why = _too_big(request) if _NO_MEMORY.search(reply.message) else _said(reply.message)
+            raise ArtifactError(f"{subject}: the {request.runtime} runtime {why}")
+
+
+def _spawn(folder: Path, request: Request) -> int | None:
+    """Exit code of the worker, negative for a signal; None when it had to be stopped for time."""
+    threads = str(request.threads)
+    quiet = {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONWARNINGS": "ignore",
+    }
+    # -P: a file of the user's working folder must not pass for a module; the worker runs inside its own folder.
+    command = [sys.executable, "-P", "-m", _worker.__name__, str(folder)]
+    with (folder / "log.txt").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env={**os.environ, **quiet},
+            start_new_session=True,
+        )
+        try:
+            return process.wait(timeout=request.seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:  # also on KeyboardInterrupt; and a runtime may have left processes of its own
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _death(code: int, request: Request, tail: str) -> str:
+    if _NO_MEMORY.search(tail):
+        return _too_big(request)
+    if code >= 0:
+        return f"ended with exit code {code} and no answer{f' ({tail})' if tail else ''}; export the file again"
+    if -code == signal.SIGKILL:
+        return "was killed, most likely by the system for want of memory; free some, or make the model smaller"
+    if -code == signal.SIGXCPU:
+        return f"used more processor time than {request.seconds:g} s allow; give it longer"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return (
+        f"crashed with {name}{f' ({tail})' if tail else ''}; the file is corrupt or of another version: export it again"
+    )
+
+
+def _too_big(request: Request) -> str:
+    return f"needed more than {request.memory_bytes / GIB:.3g} GiB; allow more memory, or make the model smaller"
+
+
+def _said(message: str) -> str:
+    return f"cannot run it ({_one_line(message)}); the file is corrupt, of another version, or given other inputs than it takes"
+
+
+def _tail(folder: Path) -> str:
+    """The last line worth reading of what the child printed."""
+    log = folder / "log.txt"
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 8192))
+        lines = file.read().decode(errors="replace").splitlines()
+    useful = [line for line in lines if line.strip() and not _NOISE.search(line)]
+    return _one_line(useful[-1]) if useful else ""
+
+
+def _one_line(text: str) -> str:
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= _LINE else text[: _LINE - 1] + "…"

@@ -1,0 +1,45 @@
+"""Resident memory of this process: what it holds now, and the most it held since a reset."""
+
+import ctypes
+import gc
+import resource
+import sys
+from pathlib import Path
+
+_STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"  # proc(5): sets the peak resident set size to the current one
+
+
+def settle() -> int:
+    """Give free heap back, forget the peak so far, and return the bytes resident now.
+
+    Linux reads VmRSS of /proc/self/status. Elsewhere the peak cannot be reset: the value is the peak so far
+    (ru_maxrss), so a difference misses what fits under it.
+    """
+    gc.collect()
+    if not _STATUS.exists():
+        return peak()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl does not
+    if trim is not None:
+        trim(0)
+    try:
+        _CLEAR_REFS.write_text(_RESET_PEAK)
+    except OSError:  # some containers forbid it; then, too, only what exceeds the peak so far is seen
+        return peak()
+    return _status("VmRSS")
+
+
+def peak() -> int:
+    """The most bytes resident at once since `settle`."""
+    if _STATUS.exists():
+        return _status("VmHWM")
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, KiB on the BSDs
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _status(key: str) -> int:
+    for line in _STATUS.read_text().splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"{_STATUS} has no {key}")

@@ -1,0 +1,161 @@
+"""The child process: loads one runtime and one file under limits, and leaves its answer in a folder.
+
+Run as `python -m edgepass.runtimes._worker FOLDER`. The folder holds request.json and, for `run`, inputs.safetensors;
+the worker adds reply.json and outputs.safetensors. Standard output means nothing: native libraries print there.
+"""
+
+import gc
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Literal, cast
+
+import msgspec
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from edgepass.errors import EdgepassError
+from edgepass.manifest import Latency
+from edgepass.runtimes import Array, Contents, Runtime, Session, _memory
+
+REQUEST, REPLY, INPUTS, OUTPUTS = "request.json", "reply.json", "inputs.safetensors", "outputs.safetensors"
+LATENCY_SECONDS = 5.0
+"""Timing, warm-up included, stops here however few runs that gave; one run is always timed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the parent asks."""
+
+    task: Literal["run", "inspect", "versions"]
+    runtime: str
+    path: str
+    seconds: float
+    memory_bytes: int
+    threads: int = 1
+    warmup: int = 0
+    latency_runs: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What the child answers; `outcome` says which of the fields count."""
+
+    outcome: Literal["done", "missing", "refused", "memory", "failed"]
+    message: str = ""
+    extra: str = ""
+    peak_bytes: int = 0
+    latency: Latency | None = None
+    contents: Contents | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def name(index: int) -> str:
+    """Key of the index-th array of a safetensors file; such a file keeps no order."""
+    return f"{index:06d}"
+
+
+def main(folder: Path) -> None:
+    """Answer the request in `folder`."""
+    request = msgspec.json.decode((folder / REQUEST).read_bytes(), type=Request)
+    _limit(request)
+    reply = _reply(request, folder)
+    partial = folder / f"{REPLY}.part"
+    partial.write_bytes(msgspec.json.encode(reply))
+    partial.rename(folder / REPLY)
+
+
+def _limit(request: Request) -> None:
+    cpu = (
+        int(request.seconds * max(1, request.threads)) + 60
+    )  # the parent's clock comes first; this outlives the parent
+    for kind, value in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CPU, cpu),
+        (resource.RLIMIT_DATA, request.memory_bytes),
+        (resource.RLIMIT_FSIZE, request.memory_bytes),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (limit, limit))
+
+
+def _reply(request: Request, folder: Path) -> Reply:
+    extra = ""
+    try:
+        runtime = cast(Runtime, import_module(f"edgepass.runtimes.{request.runtime}"))
+        extra = runtime.extra
+        versions = runtime.versions()
+        if request.task == "versions":
+            return Reply(outcome="done", versions=versions)
+        if request.task == "inspect":
+            return Reply(outcome="done", contents=runtime.inspect(Path(request.path)))
+        return _run(runtime, request, folder)
+    except ModuleNotFoundError as error:
+        return Reply(outcome="missing", message=error.name or str(error), extra=extra)
+    except EdgepassError as error:
+        return Reply(outcome="refused", message=str(error))
+    except MemoryError:
+        return Reply(outcome="memory")
+    except Exception as error:  # whatever a native library raises for a file that it does not like
+        return Reply(outcome="failed", message=f"{type(error).__name__}: {error}")
+
+
+def _run(runtime: Runtime, request: Request, folder: Path) -> Reply:
+    stacked = load_file(folder / INPUTS)
+    inputs = [stacked[key] for key in sorted(stacked)]
+    samples = [[x[i] for x in inputs] for i in range(len(inputs[0]))]
+    before = _memory.settle()
+    session = runtime.load(Path(request.path), request.threads)
+    first = session(samples[0])
+    peak = max(0, _memory.peak() - before)
+    microseconds = _time(session, samples[0], request.warmup, request.latency_runs)
+    latency = Latency(
+        p50_us=float(np.median(microseconds)),
+        p95_us=float(np.percentile(microseconds, 95)),
+        threads=request.threads,
+        runs=len(microseconds),
+        evidence=runtime.evidence,
+    )
+    outputs = _stack([session(sample) for sample in samples], first)
+    save_file({name(i): y for i, y in enumerate(outputs)}, folder / OUTPUTS)
+    return Reply(outcome="done", peak_bytes=peak, latency=latency)
+
+
+def _time(session: Session, sample: Sequence[Array], warmup: int, runs: int) -> list[float]:
+    """Microseconds of each timed run, the collector switched off."""
+    gc.collect()
+    gc.disable()
+    start = time.perf_counter_ns()
+    for _ in range(warmup):
+        session(sample)
+        if time.perf_counter_ns() - start > LATENCY_SECONDS / 2 * 1e9:
+            break
+    microseconds: list[float] = []
+    while len(microseconds) < max(1, runs):
+        t0 = time.perf_counter_ns()
+        session(sample)
+        t1 = time.perf_counter_ns()
+        microseconds.append((t1 - t0) / 1e3)
+        if t1 - start > LATENCY_SECONDS * 1e9:
+            break
+    gc.enable()
+    return microseconds
+
+
+def _stack(runs: list[list[Array]], first: list[Array]) -> list[Array]:
+    """Outputs as [samples, *output shape]; ValueError when a sample's differ in number, shape or dtype."""
+    form = [(y.shape, y.dtype) for y in first]
+    for i, outputs in enumerate(runs):
+        if [(y.shape, y.dtype) for y in outputs] != form:
+            got, want = ([f"{y.dtype}{list(y.shape)}" for y in ys] for ys in (outputs, first))
+            raise ValueError(f"sample {i} gives {', '.join(got)} where sample 0 gives {', '.join(want)}")
+    return [np.stack([outputs[j] for outputs in runs]) for j in range(len(first))]
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

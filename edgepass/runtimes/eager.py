@@ -1,0 +1,69 @@
+"""Eager: runs a torch.export program (.pt2) in PyTorch; the float32 reference beside which files are judged."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgepass.manifest import Evidence
+from edgepass.runtimes import Array, Contents, Session
+
+extra = "quantize"
+suffix = ".pt2"
+evidence: Evidence = "host runtime"
+
+
+def versions() -> dict[str, str]:
+    """Of PyTorch. Loads and runs a program of one operation, so that what torch imports on first use is in."""
+    import torch
+
+    class Negate(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return -x
+
+    buffer = BytesIO()
+    torch.export.save(torch.export.export(Negate(), (torch.zeros(1),)), buffer)
+    buffer.seek(0)
+    with torch.inference_mode():
+        torch.export.load(buffer).module()(torch.zeros(1))
+    return {"torch": str(torch.__version__)}
+
+
+class _Session:
+    def __init__(self, path: Path, threads: int) -> None:
+        import torch
+
+        from edgepass.runtimes._pt2 import load_program
+
+        torch.set_num_threads(threads)
+        self.module = load_program(path).module()
+
+    def __call__(self, inputs: Sequence[Array]) -> list[Array]:
+        import torch
+        from torch.utils._pytree import tree_leaves
+
+        with torch.inference_mode():
+            outputs = self.module(*(torch.from_numpy(np.ascontiguousarray(x)) for x in inputs))
+        return [_array(y) for y in tree_leaves(outputs)]
+
+
+def load(path: Path, threads: int) -> Session:
+    """Load the program; ArtifactError for an archive that would run code of its own (see `_pt2.py`)."""
+    return _Session(path, threads)
+
+
+def inspect(path: Path) -> Contents:
+    """Weights and operations of the program. Nothing is planned and nothing is delegated in eager PyTorch."""
+    from edgepass.runtimes._pt2 import inspect as read
+
+    return read(path)
+
+
+def _array(y: Any) -> Array:
+    import torch
+
+    if not isinstance(y, torch.Tensor):
+        return np.asarray(y)
+    return (y.float() if y.dtype in {torch.float16, torch.bfloat16} else y).numpy()

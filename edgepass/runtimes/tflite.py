@@ -1,0 +1,82 @@
+"""TFLite: runs a .tflite on LiteRT's interpreter with its default XNNPACK delegate."""
+
+import re
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgepass.errors import ArtifactError
+from edgepass.manifest import Evidence
+from edgepass.runtimes import Array, Contents, Session
+
+extra = "tflite"
+suffix = ".tflite"
+evidence: Evidence = "host runtime"
+
+
+def versions() -> dict[str, str]:
+    """Of the packages it runs on."""
+
+    return {"ai-edge-litert": metadata.version("ai-edge-litert")}
+
+
+class _Session:
+    def __init__(self, path: Path, threads: int) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        # By name of the primary subgraph; a file with several signatures runs its first.
+        self.interpreter = Interpreter(model_path=str(path), num_threads=threads)
+        self.interpreter.allocate_tensors()
+        self.inputs = in_order(self.interpreter.get_input_details())
+        self.outputs = in_order(self.interpreter.get_output_details())
+
+    def __call__(self, inputs: Sequence[Array]) -> list[Array]:
+        if len(inputs) != len(self.inputs):
+            raise ValueError(f"it takes {len(self.inputs)} inputs, {len(inputs)} were given")
+        for x, details in zip(inputs, self.inputs, strict=True):
+            self.interpreter.set_tensor(details["index"], _quantize(x, details))
+        self.interpreter.invoke()
+        return [_dequantize(self.interpreter.get_tensor(d["index"]), d) for d in self.outputs]
+
+
+def load(path: Path, threads: int) -> Session:
+    """Load the first subgraph. Integer I/O that carries a scale is quantised and dequantised per call."""
+    if path.stat().st_size < 8 or path.read_bytes()[4:8] != b"TFL3":
+        raise ArtifactError(f"{path} is not a TFLite file (it lacks the mark TFL3); export it again")
+    return _Session(path, threads)
+
+
+def inspect(path: Path) -> Contents:
+    """What the file holds, read from its bytes; which operations the XNNPACK delegate takes, from the interpreter."""
+    from edgepass.runtimes._tflite import inspect as read
+
+    return read(path)
+
+
+def in_order(details: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Tensors in the model's order: by the number that ends their names (args_0 … args_10) where all have one."""
+    numbers = [re.search(r"(?:args|output)_(\d+)(?::\d+)?$", d["name"]) for d in details]
+    if any(n is None for n in numbers):
+        return details
+    return [
+        d for _, d in sorted(zip([int(n[1]) for n in numbers if n], details, strict=True), key=lambda pair: pair[0])
+    ]
+
+
+def _quantize(x: Array, details: dict[str, Any]) -> Array:
+    dtype = np.dtype(details["dtype"])
+    scale, zero_point = details["quantization"]
+    if dtype.kind in "iu" and x.dtype.kind == "f" and scale:
+        info = np.iinfo(dtype)
+        return np.clip(np.rint(x / scale) + zero_point, info.min, info.max).astype(dtype)
+    return x.astype(dtype, copy=False) if x.dtype.kind == dtype.kind else x
+
+
+def _dequantize(y: Array, details: dict[str, Any]) -> Array:
+    scale, zero_point = details["quantization"]
+    if y.dtype.kind in "iu" and scale:
+        return ((y.astype(np.float32) - zero_point) * np.float32(scale)).astype(np.float32)
+    return y.astype(np.float32) if y.dtype == np.float16 else y
