@@ -1,1 +1,79 @@
-"""Exporters: one target per file."""
+"""Exporters: what writes an artifact. One target per file; each file *is* a Target."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+from torch.fx import GraphModule
+
+from edgepass.errors import RefusedError
+from edgepass.exporters._capture import Program
+from edgepass.manifest import Fallback
+from edgepass.quantize import pt2e
+from edgepass.quantize.recipe import Recipe, Scheme
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lowered:
+    """What an exporter found out while it wrote the file."""
+
+    fallbacks: list[Fallback] = field(default_factory=list)
+    """Operations that the partitioner declined, with its reason."""
+    notes: list[str] = field(default_factory=list)
+
+
+class Job:
+    """One program under one recipe. The quantised graph is made when the first target asks and serves them all."""
+
+    def __init__(
+        self, program: Program, recipe: Recipe, calibration: Callable[[], list[tuple[Tensor, ...]] | None]
+    ) -> None:
+        self.program = program
+        self.recipe = recipe.keeping(program.keep)
+        self._calibration = calibration
+        self._prepared: GraphModule | None = None
+
+    def graph(self) -> GraphModule:
+        """The float graph, a fresh copy that may be changed."""
+        module = self.program.exported.module()
+        assert isinstance(module, GraphModule)
+        return module
+
+    def quantised(self, *, fold: bool) -> GraphModule:
+        """The PT2E graph of this recipe; see `pt2e.convert` for `fold`."""
+        if self.recipe.scheme != "static":  # nothing to calibrate, and a dynamic graph does not survive copying
+            return pt2e.convert(pt2e.prepare(self.graph(), self.recipe, [self.program.args]), fold=fold)
+        if self._prepared is None:
+            self._prepared = pt2e.prepare(self.graph(), self.recipe, self._calibration())
+        return pt2e.convert(copy.deepcopy(self._prepared), fold=fold)
+
+
+class Target(Protocol):
+    """What a module of this package offers."""
+
+    extra: str
+    """The pip extra that brings the converter."""
+    runtime: str
+    """Name among the runtimes of what runs the file here."""
+    suffix: str
+    refuses: dict[Scheme, tuple[str, str]]
+    """Schemes that this target cannot do: the reason, and the nearest recipe that it can."""
+    dynamic_batch: str | None
+    """None when the batch may vary; else the reason why not."""
+
+    def export(self, job: Job, path: Path) -> Lowered: ...
+
+
+def check(target: Target, name: str, recipe: Recipe, max_batch: int | None) -> None:
+    """Raise RefusedError when `target` cannot do what is asked. Cheap: call it before any model is loaded."""
+    if recipe.scheme in target.refuses:
+        reason, nearest = target.refuses[recipe.scheme]
+        raise RefusedError(f"{name} cannot do {recipe.name}: {reason}; the nearest recipe that it can is {nearest}")
+    if max_batch is not None and target.dynamic_batch is not None:
+        raise RefusedError(
+            f"{name} cannot hold a batch that varies: {target.dynamic_batch}; "
+            f"leave out --max-batch, or name the other targets with --target"
+        )

@@ -36,7 +36,8 @@ def attention(
         groups = query.shape[-3] // key.shape[-3]
         key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
     lead = query.shape[:-2]
-    key, value = key.expand(*lead, *key.shape[-2:]), value.expand(*lead, *value.shape[-2:])
+    if key.shape[:-2] != lead:
+        key, value = key.expand(*lead, *key.shape[-2:]), value.expand(*lead, *value.shape[-2:])
     queries, keys = query.shape[-2], key.shape[-2]
     q_NSE, k_NTE, v_NTV = (x.reshape(-1, x.shape[-2], x.shape[-1]) for x in (query, key, value))
     scores_NST = torch.bmm(q_NSE * (query.shape[-1] ** -0.5 if scale is None else scale), k_NTE.transpose(1, 2))

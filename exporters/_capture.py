@@ -1,0 +1,152 @@
+"""Capture: torch.export runs once, for every target and recipe."""
+
+import traceback
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._ops import OpOverload
+from torch.export import Dim, ExportedProgram
+
+from edgepass.errors import CaptureError, InputError
+
+CORE_NAMESPACES = ("aten", "prim", "prims", "quantized_decomposed", "_operator", "higher_order")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A captured model: float32, in ATen operations only.
+
+    `args`: the example arguments; they fix every shape but a dynamic batch.
+    `keep`: modules that the model itself wants kept in float32, whatever the recipe.
+    `max_batch`: upper bound of a dynamic first dimension; None when the batch is fixed.
+    """
+
+    exported: ExportedProgram
+    args: tuple[Tensor, ...]
+    keep: tuple[str, ...] = ()
+    max_batch: int | None = None
+
+    @property
+    def dynamic_shapes(self) -> tuple[Any, ...] | None:
+        """What torch.export wants to hear about the batch."""
+        return _dynamic(self.args, self.max_batch)
+
+    def retrace(self, module: nn.Module) -> ExportedProgram:
+        """A module that a stage made out of this program, as a program of the same shapes."""
+        with quiet(), torch.no_grad():
+            return torch.export.export(module, self.args, strict=False, dynamic_shapes=self.dynamic_shapes)
+
+
+def capture(
+    model: nn.Module,
+    args: tuple[Tensor, ...],
+    *,
+    decompositions: Mapping[OpOverload, Callable[..., Any]] | None = None,
+    max_batch: int | None = None,
+) -> Program:
+    """Capture `model` as called with `args`.
+
+    Custom operations are decomposed by the explicit table `decompositions` {operation: formula in torch}, and where it
+    says nothing by the Python function that the operation was defined with.
+    Raises CaptureError naming the user's line, or the operation for which there is no formula.
+    """
+    model = model.eval()
+    try:
+        with quiet(), torch.no_grad():
+            exported = torch.export.export(model, args, strict=False, dynamic_shapes=_dynamic(args, max_batch))
+    except Exception as error:
+        raise CaptureError(_explain(error, max_batch)) from None
+    exported = _decompose(exported, decompositions or {})
+    return Program(exported=exported, args=args, keep=tuple(getattr(model, "keep_float", ())), max_batch=max_batch)
+
+
+def load_pt2(path: Path) -> ExportedProgram:
+    """The program in a `.pt2` file that torch.export.save wrote. Call only after the file was found sound in a child."""
+    with quiet():
+        try:
+            return torch.export.load(path)
+        except Exception as error:
+            raise InputError(f"{path} is not a program that torch.export.save wrote: {_first_line(error)}") from None
+
+
+@contextmanager
+def quiet() -> Any:
+    """Converters warn about each other's internals; none of it is for the user."""
+    import logging
+
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _dynamic(args: tuple[Tensor, ...], max_batch: int | None) -> tuple[Any, ...] | None:
+    if max_batch is None:
+        return None
+    batch = Dim("batch", min=1, max=max_batch)
+    return tuple({0: batch} for _ in args)
+
+
+def _decompose(exported: ExportedProgram, table: Mapping[OpOverload, Callable[..., Any]]) -> ExportedProgram:
+    found = {
+        node.target
+        for module in exported.graph_module.modules()
+        if isinstance(module, torch.fx.GraphModule)
+        for node in module.graph.nodes
+        if isinstance(node.target, OpOverload) and node.target.namespace not in CORE_NAMESPACES
+    }
+    if not found:
+        return exported
+    formulas = {op: table.get(op) or _defined_with(op) for op in found}
+    opaque = sorted(str(op) for op, formula in formulas.items() if formula is None)
+    if opaque:
+        raise CaptureError(
+            f"no formula in torch is known for the custom operation {', '.join(opaque)}; "
+            "offer get_decompositions() -> {operation: function} in the model file"
+        )
+    with quiet(), torch.no_grad():
+        return exported.run_decompositions({op: formula for op, formula in formulas.items() if formula})
+
+
+def _defined_with(op: OpOverload) -> Callable[..., Any] | None:
+    """The Python function behind an operation made by torch.library.custom_op, None for any other."""
+    from torch._library.custom_ops import OPDEFS
+
+    definition = OPDEFS.get(op.name().partition(".")[0])
+    return None if definition is None else definition._init_fn
+
+
+def _explain(error: Exception, max_batch: int | None) -> str:
+    """One sentence with the line of the user's code that torch.export stopped at."""
+    torch_home = str(Path(torch.__file__).parent)
+    frames = [
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if not f.filename.startswith((torch_home, "<")) and Path(f.filename) != Path(__file__)
+    ]
+    where = f" at {frames[-1].filename}:{frames[-1].lineno}, `{frames[-1].line}`" if frames else ""
+    name = type(error).__name__
+    if "data-dependent" in str(error).lower() or "DataDependent" in name:
+        why = "the control flow depends on the values of a tensor"
+        advice = "use torch.where or torch.cond, or move the decision out of the model"
+    elif max_batch is not None and "Constraint" in str(error):
+        why = f"the batch cannot vary up to {max_batch} ({_first_line(error)})"
+        advice = "leave out --max-batch, or do not fix the batch in a reshape"
+    else:
+        why = f"{name}: {_first_line(error)}"
+        advice = "call the model with get_args() in plain torch first"
+    return f"torch.export cannot capture the model{where}: {why}; {advice}"
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

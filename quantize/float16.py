@@ -1,0 +1,71 @@
+"""float16: the whole graph in half precision but for the parts that are kept, inputs and outputs still float32.
+
+    before   x(f32) ─ kept ─ linear ─ … ─ y(f32)
+    after    x(f32) ─ kept ─ to(f16) ─ linear(f16 weights) ─ … ─ to(f32) ─ y(f32)
+"""
+
+from collections.abc import Collection
+
+import torch
+from torch._ops import OpOverload
+from torch.fx import GraphModule, Node
+from torch.fx.node import map_arg
+
+from edgepass.quantize.pt2e import module_path
+from edgepass.quantize.recipe import Recipe
+
+
+def to_float16(module: GraphModule, recipe: Recipe, keep_ops: Collection[OpOverload] = ()) -> GraphModule:
+    """`module` in float16, changed in place; nodes that `recipe` keeps, and operations in `keep_ops`, stay float32.
+
+    A constant becomes float16 when every user of it computes in float16.
+    """
+    wanted = {n: _dtype(n, recipe, keep_ops) for n in module.graph.nodes}
+    realised: dict[Node, torch.dtype] = {}
+    for node in list(module.graph.nodes):
+        if node.op == "get_attr":
+            half = bool(node.users) and all(wanted[user] == torch.float16 for user in node.users)
+            if half and _is_float(node):
+                _halve(module, str(node.target))
+            realised[node] = torch.float16 if half else torch.float32
+        elif node.op == "placeholder":
+            realised[node] = torch.float32
+        else:
+            _cast_arguments(module, node, wanted[node], realised)
+            realised[node] = wanted[node]
+    module.graph.lint()
+    module.recompile()
+    return module
+
+
+def _dtype(node: Node, recipe: Recipe, keep_ops: Collection[OpOverload]) -> torch.dtype:
+    kept = node.op == "output" or node.target in keep_ops or recipe.keeps(module_path(node))
+    return torch.float32 if kept else torch.float16
+
+
+def _cast_arguments(module: GraphModule, node: Node, dtype: torch.dtype, realised: dict[Node, torch.dtype]) -> None:
+    def cast(argument: Node) -> Node:
+        if not _is_float(argument) or realised.get(argument, dtype) == dtype:
+            return argument
+        with module.graph.inserting_before(node):
+            converted = module.graph.call_function(torch.ops.aten.to.dtype, (argument, dtype))
+        converted.meta = {k: v for k, v in argument.meta.items() if k != "val"}
+        return converted
+
+    node.args = map_arg(node.args, cast)
+    node.kwargs = map_arg(node.kwargs, cast)
+
+
+def _is_float(node: Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.dtype == torch.float32
+
+
+def _halve(module: GraphModule, name: str) -> None:
+    owner_name, _, leaf = name.rpartition(".")
+    owner = module.get_submodule(owner_name)
+    tensor = getattr(owner, leaf)
+    if tensor.dtype != torch.float32:
+        return
+    half = tensor.detach().to(torch.float16)
+    setattr(owner, leaf, torch.nn.Parameter(half, requires_grad=False) if isinstance(tensor, torch.nn.Parameter) else half)

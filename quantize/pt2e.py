@@ -1,0 +1,98 @@
+"""PT2E: one quantised graph, made once, that every target converts.
+
+Weights are int8, symmetric, per channel. Static activations are int8 per tensor with ranges from calibration data;
+dynamic ones get their range as they arrive; weight-only leaves them alone. The annotations are ExecuTorch's
+XNNPACKQuantizer's, the only ones that all four converters take with equal accuracy.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+from edgepass.errors import InputError, MissingExtraError, RefusedError
+from edgepass.quantize.recipe import Recipe
+
+ATEN = torch.ops.aten
+# Operations with weights, and the ones that XNNPACK fuses into them. The rest of the graph stays float: a residual
+# stream rounded to 8 bits at every add is where accuracy goes, and the adds are not where the time goes.
+WEIGHTED = {
+    ATEN.linear.default,
+    ATEN.conv1d.default,
+    ATEN.conv2d.default,
+    ATEN.convolution.default,
+    ATEN.conv_transpose1d.default,
+    ATEN.conv_transpose2d.input,
+}
+FUSED = {ATEN.relu.default, ATEN.relu_.default, ATEN.hardtanh.default, ATEN.hardtanh_.default}
+
+
+def prepare(
+    module: GraphModule, recipe: Recipe, calibration: Sequence[tuple[Tensor, ...]] | None
+) -> GraphModule:
+    """`module` with observers in, calibrated, ready for `convert`.
+
+    calibration: argument tuples of the captured shapes. A static recipe needs real ones; any other needs one of any
+    values, because observers of weights, too, look only when the graph runs.
+    Raises InputError without calibration data, RefusedError when nothing can be quantised.
+    """
+    try:
+        from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import get_symmetric_quantization_config
+        from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
+    except ImportError:
+        raise MissingExtraError("torchao or executorch", "quantize") from None
+    if recipe.scheme == "static" and not calibration:
+        raise InputError(
+            f"{recipe.name} needs calibration data; give --calibration-data (.npz, .safetensors, .csv or "
+            "file.py:function) or get_calibration_data(), or take dynamic_wi8_afp32, which needs none"
+        )
+    config = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=recipe.scheme == "dynamic")
+    if recipe.scheme == "weight-only":
+        config = type(config)(None, None, config.weight, config.bias, False)
+    quantizer = _quantizer()().set_global(config)
+    quantizer.set_filter_function(lambda node: _wanted(node, recipe))
+    prepared: GraphModule = prepare_pt2e(module, quantizer)
+    with torch.no_grad():
+        for args in calibration or ():
+            prepared(*args)
+    return prepared
+
+
+def convert(prepared: GraphModule, *, fold: bool) -> GraphModule:
+    """The quantised graph; consumes `prepared`. `fold`: store int8 weights (ExecuTorch, Core ML, ONNX), or float ones and a quantise (TFLite)."""
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
+
+    converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold)
+    if not any("quantize_per" in str(node.target) for node in converted.graph.nodes):
+        raise RefusedError("the recipe asks for int8 weights, but the model has no linear or convolution to quantise; take fp16")
+    return converted
+
+
+def _wanted(node: Node, recipe: Recipe) -> bool:
+    if node.target in FUSED:
+        return True
+    return node.target in WEIGHTED and not recipe.keeps(module_path(node))
+
+
+def module_path(node: Node) -> str:
+    """Dotted path of the innermost module that a graph node came from; empty for the model itself."""
+    stack = node.meta.get("nn_module_stack") or {}
+    paths = [path for path, _ in stack.values()]
+    return str(paths[-1]).removeprefix("L['self'].").removeprefix("L__self___") if paths else ""
+
+
+def _quantizer() -> Any:
+    """ExecuTorch's quantiser, less its rewrite of scalars.
+
+    It turns the scalar operands of every add and multiply into float tensors, integer index arithmetic included, after
+    which an embedding fails with "tensors used as indices must be long"; no operation that we quantise has scalars.
+    """
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
+
+    class WeightedQuantizer(XNNPACKQuantizer):  # type: ignore[misc]  # executorch has no types
+        def transform_for_annotation(self, model: GraphModule) -> GraphModule:
+            return model
+
+    return WeightedQuantizer
