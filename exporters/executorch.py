@@ -29,7 +29,7 @@ refuses: dict[Scheme, tuple[str, str]] = {
 }
 dynamic_batch = None
 
-REWRITES = ("attention", "norm", "mean", "reshapes")
+REWRITES = ("attention", "norm", "mean", "reshapes", "alias")
 # XNNPACK has these in float32 only; a cast on either side keeps them in the delegate.
 FLOAT32_ONLY = (torch.ops.aten.gelu.default,)
 

@@ -8,12 +8,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
 from edgepass import catalog
 
 Table = dict[OpOverload, Callable[..., Any]]
+
+
+def constant(value: float, like: Tensor) -> Tensor:
+    """[1] of `like`'s dtype. A bare number would become a float32 tensor, and in a float16 graph a cast beside it."""
+    return torch.full((1,), value, dtype=like.dtype)
 
 
 def apply(program: ExportedProgram, names: Sequence[str]) -> ExportedProgram:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgepass.rewrites import constant
+
 
 def mean_last(x: Tensor) -> Tensor:
     """Mean over the last dimension, kept: [..., D] -> [..., 1]."""
@@ -35,7 +37,7 @@ def layer_norm(
         y = layer_norm(flat, last, _flat(weight), _flat(bias), eps)
         return y.reshape(x.shape)
     centred = x - mean_last(x)
-    y = centred * torch.rsqrt(mean_last(centred * centred) + eps)
+    y = centred * torch.rsqrt(mean_last(centred * centred) + constant(eps, x))
     if weight is not None:
         y = y * weight
     return y if bias is None else y + bias
@@ -49,7 +51,7 @@ def rms_norm(
         flat = x.flatten(-len(normalized_shape))
         return rms_norm(flat, [flat.shape[-1]], _flat(weight), eps).reshape(x.shape)
     eps = torch.finfo(x.dtype).eps if eps is None else eps
-    y = x * torch.rsqrt(mean_last(x * x) + eps)
+    y = x * torch.rsqrt(mean_last(x * x) + constant(eps, x))
     return y if weight is None else y * weight
 
 

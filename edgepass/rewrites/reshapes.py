@@ -29,13 +29,7 @@ def unbind(x: Tensor, dim: int = 0) -> list[Tensor]:
     return [select(x, dim, index) for index in range(x.shape[dim])]
 
 
-def alias(x: Tensor) -> Tensor:
-    """x itself: what a slice of everything is captured as."""
-    return x
-
-
 TABLE = {
-    torch.ops.aten.alias.default: alias,
     torch.ops.aten.squeeze.dim: squeeze,
     torch.ops.aten.squeeze.dims: squeeze,
     torch.ops.aten.select.int: select,

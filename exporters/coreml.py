@@ -1,0 +1,88 @@
+"""Core ML: an ML program for iOS 17 and later, in a `.mlpackage`."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from edgepass import rewrites
+from edgepass.errors import MissingExtraError
+from edgepass.exporters import Job, Lowered
+from edgepass.exporters._capture import quiet
+from edgepass.quantize.pt2e import module_path
+from edgepass.quantize.recipe import Scheme
+
+extra = "coreml"
+runtime = "coreml"
+suffix = ".mlpackage"
+refuses: dict[Scheme, tuple[str, str]] = {
+    "dynamic": ("Core ML has no activations whose range is found at run time", "weight_only_wi8_afp32")
+}
+dynamic_batch = None
+
+REWRITES = ("rms_norm", "alias")
+EVERY_WEIGHT = 0
+"""Elements below which coremltools leaves a weight alone: none, where its default of 2048 skips small models whole."""
+
+
+def export(job: Job, path: Path) -> Lowered:
+    """Write the program of `job` to `path`, a directory as Core ML packages are."""
+    try:
+        logging.getLogger("coremltools").setLevel(logging.ERROR)  # it warns of every torch newer than 2.7 on import
+        with quiet():
+            import coremltools as ct
+    except ImportError:
+        raise MissingExtraError("coremltools", extra) from None
+
+    with quiet(), torch.no_grad():
+        program = job.program.exported if job.recipe.scheme != "static" else job.program.retrace(job.quantised(fold=True))
+        program = rewrites.apply(program, REWRITES)
+        model = ct.convert(
+            program,
+            minimum_deployment_target=ct.target.iOS17,
+            compute_precision=_precision(ct, job, program),
+            inputs=_inputs(ct, job),
+            skip_model_load=True,
+        )
+        if job.recipe.scheme == "weight-only":
+            model = _int8_weights(model)
+        _name_io(model, job)
+        model.save(str(path))
+    return Lowered()
+
+
+def _precision(ct: Any, job: Job, program: ExportedProgram) -> Any:
+    """float32, or float16 for all operations but those of the modules that are kept."""
+    if job.recipe.scheme != "float16":
+        return ct.precision.FLOAT32
+    kept = {node.name for node in program.graph.nodes if job.recipe.keeps(module_path(node))}
+
+    def in_float16(op: Any) -> bool:
+        # coremltools names an operation after the node that it came from, with a suffix for the parts of one.
+        return not any(op.name == name or op.name.startswith(f"{name}_cast") for name in kept)
+
+    return ct.transform.FP16ComputePrecision(op_selector=in_float16)
+
+
+def _inputs(ct: Any, job: Job) -> list[Any] | None:
+    """None where shapes are fixed; flexible first dimensions otherwise."""
+    if job.program.max_batch is None:
+        return None
+    batch = ct.RangeDim(lower_bound=1, upper_bound=job.program.max_batch, default=1)
+    return [ct.TensorType(shape=(batch, *arg.shape[1:])) for arg in job.program.args]
+
+
+def _int8_weights(model: Any) -> Any:
+    import coremltools.optimize.coreml as cto
+
+    config = cto.OpLinearQuantizerConfig(
+        mode="linear_symmetric", dtype="int8", granularity="per_channel", weight_threshold=EVERY_WEIGHT
+    )
+    return cto.linear_quantize_weights(model, cto.OptimizationConfig(global_config=config))
+
+
+def _name_io(model: Any, job: Job) -> None:
+    model.short_description = "Written by edgepass"
+    model.version = job.recipe.name

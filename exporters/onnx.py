@@ -1,0 +1,65 @@
+"""ONNX, opset 20, for onnxruntime: an `.onnx` file with its weights inside."""
+
+import contextlib
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from edgepass.errors import MissingExtraError
+from edgepass.exporters import Job, Lowered
+from edgepass.exporters._capture import quiet
+from edgepass.quantize.float16 import to_float16
+from edgepass.quantize.recipe import Scheme
+
+extra = "onnx"
+runtime = "onnx"
+suffix = ".onnx"
+refuses: dict[Scheme, tuple[str, str]] = {}
+dynamic_batch = None
+
+
+def export(job: Job, path: Path) -> Lowered:
+    """Write the program of `job` to `path`."""
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401  # a missing one should be said before the work
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("onnx, onnxruntime or onnxscript", extra) from None
+    with quiet(), torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        program = _formatted(job)
+        converted: Any = torch.onnx.export(program, job.program.args, dynamo=True, verbose=False)
+        model = converted.model_proto
+        if job.recipe.scheme == "dynamic":
+            model = _dynamic(model, path)
+        onnx.save_model(model, str(path))
+    return Lowered()
+
+
+def _formatted(job: Job) -> ExportedProgram:
+    match job.recipe.scheme:
+        case "float32" | "dynamic":
+            return job.program.exported
+        case "float16":
+            return job.program.retrace(to_float16(job.graph(), job.recipe))
+        case _:
+            return job.program.retrace(job.quantised(fold=True))
+
+
+def _dynamic(model: Any, path: Path) -> Any:
+    """Weights int8, activations quantised as they arrive, by onnxruntime's own quantiser."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    # Shapes that the exporter wrote beside values contradict the ones that the quantiser infers.
+    del model.graph.value_info[:]
+    staged = path.with_suffix(".dynamic")
+    try:
+        quantize_dynamic(model, str(staged), weight_type=QuantType.QInt8, per_channel=True)
+        return onnx.load(str(staged))
+    finally:
+        staged.unlink(missing_ok=True)

@@ -1,0 +1,102 @@
+"""LiteRT: a `.tflite` file.
+
+Static int8 converts the PT2E graph that all targets share. The other formats are made from the float file by
+ai-edge-quantizer, which reaches operations (embeddings, say) that a PT2E graph leaves float.
+"""
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgepass import rewrites
+from edgepass.errors import MissingExtraError
+from edgepass.exporters import Job, Lowered
+from edgepass.exporters._capture import quiet
+from edgepass.quantize.recipe import Scheme
+
+extra = "tflite"
+runtime = "tflite"
+suffix = ".tflite"
+refuses: dict[Scheme, tuple[str, str]] = {}
+dynamic_batch = "litert-torch converts fixed shapes only"
+
+REWRITES = ("rms_norm",)
+# A per-channel hybrid FULLY_CONNECTED came with this version. Under a lower number, which ai-edge-quantizer leaves in
+# place, TFLite 2.14 loads the file and gives one and the same output for every input.
+HYBRID_PER_CHANNEL = 12
+
+
+def export(job: Job, path: Path) -> Lowered:
+    """Write the program of `job` to `path`."""
+    try:
+        import litert_torch
+    except ImportError:
+        raise MissingExtraError("litert-torch", extra) from None
+    with quiet(), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
+        if job.recipe.scheme == "static":
+            model = litert_torch.convert(job.quantised(fold=False), job.program.args, quant_config=_static())
+        else:
+            program = rewrites.apply(job.program.exported, REWRITES)
+            model = litert_torch.convert(program.module(), job.program.args)
+        content = bytes(model.model_content())
+        notes: list[str] = []
+        if job.recipe.scheme not in ("float32", "static"):
+            content, notes = _post_training(content, job.recipe.scheme)
+    path.write_bytes(content)
+    return Lowered(notes=notes)
+
+
+def _static() -> Any:
+    # Without it litert-torch keeps the fake quantisation and writes a float file.
+    from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
+    from litert_torch.quantize.quant_config import QuantConfig
+
+    config = get_symmetric_quantization_config(is_per_channel=True)
+    return QuantConfig(pt2e_quantizer=PT2EQuantizer().set_global(config))
+
+
+def _post_training(content: bytes, scheme: Scheme) -> tuple[bytes, list[str]]:
+    """The float file in another number format, by ai-edge-quantizer."""
+    try:
+        from ai_edge_quantizer import qtyping, quantizer, recipe
+    except ImportError:
+        raise MissingExtraError("ai-edge-quantizer", extra) from None
+    quantise = quantizer.Quantizer(content)
+    if scheme == "float16":
+        quantise.update_quantization_recipe(
+            regex=".*",
+            operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
+            algorithm_key="float_casting",
+            op_config=qtyping.OpQuantizationConfig(
+                weight_tensor_config=qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT),
+                compute_precision=qtyping.ComputePrecision.FLOAT,
+                explicit_dequantize=True,
+            ),
+        )
+    else:
+        named = recipe.dynamic_wi8_afp32() if scheme == "dynamic" else recipe.weight_only_wi8_afp32()
+        quantise.load_quantization_recipe(named)
+    result = bytes(quantise.quantize().quantized_model)
+    return _raise_version(result) if scheme == "dynamic" else (result, [])
+
+
+def _raise_version(content: bytes) -> tuple[bytes, list[str]]:
+    """The file with FULLY_CONNECTED at the version that its int8 weights need, so that old runtimes refuse it."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    raised = 0
+    for code in model.operatorCodes:
+        is_linear = max(code.builtinCode, code.deprecatedBuiltinCode) == schema.BuiltinOperator.FULLY_CONNECTED
+        if is_linear and code.version < HYBRID_PER_CHANNEL:
+            code.version, raised = HYBRID_PER_CHANNEL, raised + 1
+    if not raised:
+        return content, []
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    note = f"FULLY_CONNECTED raised to version {HYBRID_PER_CHANNEL}: TFLite 2.14 and older must refuse the file, not misread it"
+    return bytes(builder.Output()), [note]
