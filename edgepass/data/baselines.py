@@ -63,10 +63,12 @@ class Ridge:
 
 
 PENALTIES = tuple(10.0 ** (k / 2) for k in range(-14, 3))
+TOLERANCE = 1e-3
+"""The largest penalty within this share of the best validation error is taken: smaller weights quantise better."""
 
 
 def ridge(train: tuple[Floats, Floats], validation: tuple[Floats, Floats]) -> Ridge:
-    """Fit ridge regression in closed form, with the penalty that is best on validation.
+    """Fit ridge regression in closed form, with the largest penalty that is as good as the best on validation.
 
     Inputs [N, L, C] and targets [N, H, C]. One eigendecomposition serves all penalties, and the validation error
     follows from the same sums: |Y - XW|^2 = |Y|^2 - 2 tr(W'X'Y) + tr(W'X'XW).
@@ -76,14 +78,12 @@ def ridge(train: tuple[Floats, Floats], validation: tuple[Floats, Floats]) -> Ri
     eigenvalues, vectors = np.linalg.eigh(gram_LL)
     rotated_LH = vectors.T @ cross_LH
     scale = max(float(eigenvalues.mean()), np.finfo(np.float64).tiny)
-    best: tuple[float, float, NDArray[np.float64]] | None = None
-    for penalty in PENALTIES:
-        w_LH = vectors @ (rotated_LH / (np.maximum(eigenvalues, 0.0) + penalty * scale)[:, None])
-        error = square - 2 * float((w_LH * held_LH).sum()) + float((w_LH * (held_LL @ w_LH)).sum())
-        if best is None or error < best[0]:
-            best = error, penalty, w_LH
-    assert best is not None
-    return Ridge(weight_HL=np.ascontiguousarray(best[2].T), penalty=best[1])
+    weights_LH = [vectors @ (rotated_LH / (eigenvalues.clip(0) + p * scale)[:, None]) for p in PENALTIES]
+    errors = [
+        square - 2 * float((w_LH * held_LH).sum()) + float((w_LH * (held_LL @ w_LH)).sum()) for w_LH in weights_LH
+    ]
+    chosen = max(k for k, error in enumerate(errors) if error <= min(errors) * (1 + TOLERANCE))
+    return Ridge(weight_HL=np.ascontiguousarray(weights_LH[chosen].T), penalty=PENALTIES[chosen])
 
 
 def _sums(inputs_NLC: Floats, targets_NHC: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:

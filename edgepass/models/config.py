@@ -38,6 +38,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """How tokens become the forecast. `direct` adds a linear path from the normalised window to the horizon."""
 
     direct: bool = True
+    dropout: float = 0.0
+    """Share of the token values that each training step hides from the head."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,6 +75,7 @@ def check(config: Config) -> None:
 
     must(config.dim >= 1, f"dim is {config.dim}; it must be at least 1")
     must(config.embedding.patch >= 1, f"patch is {config.embedding.patch}; it must be at least 1, which is a point")
+    must(0 <= config.head.dropout < 1, f"dropout is {config.head.dropout}; it must be at least 0 and below 1")
     for number, p in enumerate(config.passes, start=1):
         where = f"pass {number}"
         ratio = p.feed_forward

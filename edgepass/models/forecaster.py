@@ -1,6 +1,6 @@
 """The Forecaster: raw history in, raw forecast out, all normalisation inside the graph.
 
-Shapes: B batch, L lookback, H horizon, C channels of the series, S = B * C windows, N tokens, P patch, D width.
+Shapes: B batch, L lookback, H horizon, C channels of the series, S = B * C windows, N tokens, T = N * D, P patch, D width.
 """
 
 from collections.abc import Sequence
@@ -84,7 +84,10 @@ class Forecaster(nn.Module):
         """Raw x_BLC -> raw y_BHC."""
         z_BLC, m_B1C, s_B1C = self.normalise(x_BLC)
         z_SL = z_BLC.transpose(1, 2).reshape(-1, self.lookback)
-        y_SH = self.head(self.tokenise(z_SL))
+        t_ST = self.tokenise(z_SL)
+        if self.training:  # asked here, so that no dropout operation reaches an exported graph
+            t_ST = functional.dropout(t_ST, self.config.head.dropout)
+        y_SH = self.head(t_ST)
         if self.direct is not None:
             y_SH = y_SH + self.direct(z_SL)
         y_BHC = y_SH.reshape(-1, self.channels, self.horizon).transpose(1, 2)
@@ -92,7 +95,7 @@ class Forecaster(nn.Module):
         return raw_BHC
 
     def tokenise(self, z_SL: Tensor) -> Tensor:
-        """Normalised windows z_SL -> all their tokens after the passes, side by side [S, N * D]."""
+        """Normalised windows z_SL -> all their tokens after the passes, side by side, t_ST."""
         short = self.tokens * self.patch - self.lookback
         if short:
             z_SL = functional.pad(z_SL, (short, 0))
