@@ -49,10 +49,12 @@ class Limits:
 class Measurement:
     """What running a file gave.
 
-    `outputs`: one array [samples, *output shape] per output. `peak_bytes`: resident memory that loading the file and the
-    first inference added to the fresh process at their worst moment, the runtime's own code already imported; on Linux
-    VmHWM after minus VmRSS before, elsewhere the growth of ru_maxrss. Pages that loading finds already free in the heap
-    are not seen, so it is good to about a megabyte. `latency`: of the first sample, conversions of the arrays included.
+    `outputs`: one array [samples, *output shape] per output.
+    `peak_bytes`: resident memory that loading the file and the first inference added to the fresh process at their
+    worst moment, the runtime already imported: on Linux VmHWM after minus VmRSS before, elsewhere the growth of ru_maxrss.
+    It counts the pages of the file and the pages of library code touched for the first time (some 4 MB for the smallest
+    file of any runtime), and misses what fits into heap that was already free: compare files of one runtime.
+    `latency`: of the first sample; handing the arrays over, and converting them to the file's dtypes, is part of it.
     """
 
     outputs: list[Array]
@@ -213,7 +215,8 @@ def _too_big(request: Request) -> str:
 
 
 def _said(message: str) -> str:
-    return f"cannot run it ({_one_line(message)}); the file is corrupt, of another version, or given other inputs than it takes"
+    advice = "it is corrupt, of another version, or was given other inputs than it takes: export it again"
+    return f"cannot run it ({_one_line(message)}); {advice}"
 
 
 def _tail(folder: Path) -> str:

@@ -9,7 +9,8 @@ torch/_export/serde/serialize.py, torch/export/_unlift.py):
   * symbolic shapes go through sympy.sympify, which evaluates, and guards through exec;
   * operators are looked up by walking attributes from `torch`.
 So the parts are checked first, by the same reader that loads them: only JSON, raw tensors and sample inputs that the
-restricted unpickler accepts; shapes built from known symbols; operators of torch.ops, operator and math. Guards are dropped.
+restricted unpickler accepts; shapes built from known symbols; operators of torch.ops, operator and math. Guards are
+dropped.
 """
 
 import ast
@@ -38,7 +39,12 @@ _TARGET = re.compile(
     r"|torch\.(_?sym_\w+)|_operator\.[a-z]\w*|math\.[a-z]\w*"
 )
 _SYMPY = frozenset(
-    ["Symbol", "Integer", "Rational", "Float", "Add", "Mul", "Pow", "Mod", "Max", "Min", "Abs", "floor", "ceiling", "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not", "true", "false", "Equality", "Unequality", "LessThan", "GreaterThan", "StrictLessThan", "StrictGreaterThan", "FloorDiv", "CeilDiv", "CleanDiv", "PythonMod", "ModularIndexing", "Where", "Identity", "ToFloat", "TruncToInt", "TruncToFloat", "RoundToInt", "FloorToInt", "CeilToInt", "IntTrueDiv", "FloatTrueDiv", "PowByNatural", "FloatPow", "LShift", "RShift", "BitwiseFn_bitwise_and", "BitwiseFn_bitwise_or"]
+    """
+    Symbol Integer Rational Float Add Mul Pow Mod Max Min Abs floor ceiling Eq Ne Lt Le Gt Ge And Or Not true false
+    Equality Unequality LessThan GreaterThan StrictLessThan StrictGreaterThan FloorDiv CeilDiv CleanDiv PythonMod
+    ModularIndexing Where Identity ToFloat TruncToInt TruncToFloat RoundToInt FloorToInt CeilToInt IntTrueDiv
+    FloatTrueDiv PowByNatural FloatPow LShift RShift BitwiseFn_bitwise_and BitwiseFn_bitwise_or
+    """.split()  # noqa: SIM905 (fifty quoted names would be longer)
 )
 _SYNTAX = (ast.Expression, ast.Call, ast.Name, ast.Load, ast.Constant, ast.keyword, ast.UnaryOp, ast.USub)
 

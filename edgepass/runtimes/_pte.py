@@ -131,7 +131,7 @@ def _constants(program: Any, values: list[Any]) -> list[Weight]:
 
 def _flops(name: str, args: list[Any]) -> int:
     """Twice the multiply-adds of a kernel call, from the shapes of its tensor arguments; the last is the output."""
-    tensors = [tuple(v.sizes) for v in args if type(v).__name__ == "Tensor"]
+    tensors: list[tuple[int, ...]] = [tuple(v.sizes) for v in args if type(v).__name__ == "Tensor"]
     if len(tensors) < 3:
         return 0
     output = math.prod(tensors[-1])
@@ -154,4 +154,5 @@ def _spec(name: str, value: Any) -> TensorSpec:
 
 
 def _dtype(tensor: Any) -> str:
-    return _SCALARS.get(tensor.scalar_type.name, tensor.scalar_type.name.lower())
+    name: str = tensor.scalar_type.name
+    return _SCALARS.get(name, name.lower())

@@ -17,9 +17,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgepass.manifest import Weight
-from edgepass.runtimes import Array
 
 _HEADER = b"XH00"
 _BARE = b"XN01"  # a payload without header, as written before constants left the flatbuffer
@@ -114,7 +114,7 @@ def _value(xvalue: Any) -> _Value:
 
 def _weight(name: str, value: _Value, data: bytes) -> Weight:
     dtype, storage, granularity = _DATATYPES.get(value.datatype, (value.datatype, "u1", None))
-    raw: Array = np.frombuffer(data, storage)
+    raw: NDArray[Any] = np.frombuffer(data, storage)
     zero = value.zero_point
     if dtype == "int4":
         raw, zero = np.stack([raw & 15, raw >> 4], axis=1).ravel(), _INT4_ZERO

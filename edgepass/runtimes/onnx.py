@@ -31,7 +31,7 @@ _DTYPES = {
 
 def versions() -> dict[str, str]:
     """Of the packages it runs on."""
-    import onnxruntime  # noqa: F401 (imported before memory is read)
+    import onnxruntime  # noqa: F401 (so that memory is read with it imported)
 
     return {"onnxruntime": metadata.version("onnxruntime")}
 

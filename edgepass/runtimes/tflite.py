@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgepass.errors import ArtifactError
 from edgepass.manifest import Evidence
@@ -27,7 +28,6 @@ class _Session:
     def __init__(self, path: Path, threads: int) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        # By name of the primary subgraph; a file with several signatures runs its first.
         self.interpreter = Interpreter(model_path=str(path), num_threads=threads)
         self.interpreter.allocate_tensors()
         self.inputs = in_order(self.interpreter.get_input_details())
@@ -66,7 +66,7 @@ def in_order(details: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _quantize(x: Array, details: dict[str, Any]) -> Array:
+def _quantize(x: NDArray[Any], details: dict[str, Any]) -> Array:
     dtype = np.dtype(details["dtype"])
     scale, zero_point = details["quantization"]
     if dtype.kind in "iu" and x.dtype.kind == "f" and scale:
@@ -75,7 +75,7 @@ def _quantize(x: Array, details: dict[str, Any]) -> Array:
     return x.astype(dtype, copy=False) if x.dtype.kind == dtype.kind else x
 
 
-def _dequantize(y: Array, details: dict[str, Any]) -> Array:
+def _dequantize(y: NDArray[Any], details: dict[str, Any]) -> Array:
     scale, zero_point = details["quantization"]
     if y.dtype.kind in "iu" and scale:
         return ((y.astype(np.float32) - zero_point) * np.float32(scale)).astype(np.float32)
