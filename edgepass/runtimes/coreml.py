@@ -1,0 +1,67 @@
+"""Core ML: runs a .mlpackage with coremltools on macOS, and with the reference executor elsewhere.
+
+The reference executor computes the saved program with torch, from the bytes on disk (_mil.py says what it can show).
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from edgepass.manifest import Evidence
+from edgepass.runtimes import Array, Contents, Session
+
+extra = "coreml"
+suffix = ".mlpackage"
+evidence: Evidence = "host runtime" if sys.platform == "darwin" else "reference executor"
+
+
+def versions() -> dict[str, str]:
+    """Of the packages it runs on; importing them here keeps them out of what a file is charged for."""
+    from edgepass.runtimes import _mil as _mil
+    from edgepass.runtimes._mil_file import quiet
+
+    with quiet():
+        import coremltools.converters.mil as _converters  # noqa: F401
+    return {name: metadata.version(name) for name in ("coremltools", "torch")}
+
+
+def load(path: Path, threads: int) -> Session:
+    """Load the default function of an ML program.
+
+    Raises ArtifactError for a package that is absent, damaged, or not an ML program, and for an operation that the
+    reference executor lacks.
+    """
+    from edgepass.runtimes._mil_file import open_package
+
+    package = open_package(path)
+    if sys.platform == "darwin":
+        return _Host(path, [i.name for i in package.description.input], [o.name for o in package.description.output])
+    from edgepass.runtimes._mil import Executor
+
+    return Executor(package, threads)
+
+
+def inspect(path: Path) -> Contents:
+    """What the package holds, read from its bytes."""
+    from edgepass.runtimes._mil_inspect import inspect as read
+
+    return read(path)
+
+
+class _Host:
+    """Apple's own runtime. Core ML picks its threads. No test here runs this class: it needs macOS."""
+
+    def __init__(self, path: Path, inputs: list[str], outputs: list[str]) -> None:
+        import coremltools
+
+        self.model = coremltools.models.MLModel(str(path))
+        self.inputs, self.outputs = inputs, outputs
+        self.state = self.model.make_state() if self.model.get_spec().description.state else None
+
+    def __call__(self, inputs: Sequence[Array]) -> list[Array]:
+        given = self.model.predict(dict(zip(self.inputs, inputs, strict=True)), state=self.state)
+        arrays = [np.asarray(given[name]) for name in self.outputs]
+        return [a.astype(np.float32) if a.dtype == np.float16 else a for a in arrays]
