@@ -154,7 +154,8 @@ def _stack(runs: list[list[Array]], first: list[Array]) -> list[Array]:
         if [(y.shape, y.dtype) for y in outputs] != form:
             got, want = ([f"{y.dtype}{list(y.shape)}" for y in ys] for ys in (outputs, first))
             raise ValueError(f"sample {i} gives {', '.join(got)} where sample 0 gives {', '.join(want)}")
-    return [np.stack([outputs[j] for outputs in runs]) for j in range(len(first))]
+    # A stack of transposed views is itself not in C order, and safetensors writes an array's buffer as it lies.
+    return [np.ascontiguousarray(np.stack([outputs[j] for outputs in runs])) for j in range(len(first))]
 
 
 if __name__ == "__main__":
