@@ -1,6 +1,7 @@
 """The Forecaster: raw history in, raw forecast out, all normalisation inside the graph.
 
-Shapes: B batch, L lookback, H horizon, C channels of the series, S = B * C windows, N tokens, T = N * D, P patch, D width.
+Shapes: B batch, L lookback, H horizon, C channels of the series, S = B * C windows, N tokens, D width, T = N * D,
+P patch.
 """
 
 from collections.abc import Sequence
