@@ -1,8 +1,11 @@
 """Capture: torch.export runs once, for every target and recipe."""
 
+import logging
+import os
+import sys
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,18 +79,29 @@ def load_pt2(path: Path) -> ExportedProgram:
 
 
 @contextmanager
-def quiet() -> Any:
-    """Converters warn about each other's internals; none of it is for the user."""
-    import logging
+def quiet() -> Iterator[None]:
+    """Converters print progress, and warn about each other's internals, from Python and from C++; none of it is news.
 
-    before = logging.root.manager.disable
+    Takes file descriptors 1 and 2 away meanwhile, because C++ libraries write to them directly.
+    """
+    disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
     try:
-        with warnings.catch_warnings():
+        with open(os.devnull, "wb") as nowhere, warnings.catch_warnings():
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
             warnings.simplefilter("ignore")
             yield
+            sys.stdout.flush()
+            sys.stderr.flush()
     finally:
-        logging.disable(before)
+        for descriptor, copy in enumerate(kept, start=1):
+            os.dup2(copy, descriptor)
+            os.close(copy)
+        logging.disable(disabled)
 
 
 def _dynamic(args: tuple[Tensor, ...], max_batch: int | None) -> tuple[Any, ...] | None:

@@ -23,6 +23,7 @@ refuses: dict[Scheme, tuple[str, str]] = {
 dynamic_batch = None
 
 REWRITES = ("rms_norm", "alias")
+WEIGHTED = ("linear", "conv", "conv_transpose")
 EVERY_WEIGHT = 0
 """Elements below which coremltools leaves a weight alone: none, where its default of 2048 skips small models whole."""
 
@@ -47,7 +48,7 @@ def export(job: Job, path: Path) -> Lowered:
             skip_model_load=True,
         )
         if job.recipe.scheme == "weight-only":
-            model = _int8_weights(model)
+            model = _int8_weights(model, _kept(job, program))
         _name_io(model, job)
         model.save(str(path))
     return Lowered()
@@ -57,13 +58,18 @@ def _precision(ct: Any, job: Job, program: ExportedProgram) -> Any:
     """float32, or float16 for all operations but those of the modules that are kept."""
     if job.recipe.scheme != "float16":
         return ct.precision.FLOAT32
-    kept = {node.name for node in program.graph.nodes if job.recipe.keeps(module_path(node))}
+    kept = _kept(job, program)
+    return ct.transform.FP16ComputePrecision(op_selector=lambda op: not _from_any(op.name, kept))
 
-    def in_float16(op: Any) -> bool:
-        # coremltools names an operation after the node that it came from, with a suffix for the parts of one.
-        return not any(op.name == name or op.name.startswith(f"{name}_cast") for name in kept)
 
-    return ct.transform.FP16ComputePrecision(op_selector=in_float16)
+def _kept(job: Job, program: ExportedProgram) -> set[str]:
+    """Names of the graph nodes whose modules stay float32."""
+    return {n.name for n in program.graph.nodes if n.op == "call_function" and job.recipe.keeps(module_path(n))}
+
+
+def _from_any(operation: str, nodes: set[str]) -> bool:
+    """Whether an operation came from one of these nodes: coremltools gives it the node's name, parts of it a suffix."""
+    return operation in nodes or operation.partition("_cast")[0] in nodes
 
 
 def _inputs(ct: Any, job: Job) -> list[Any] | None:
@@ -74,13 +80,16 @@ def _inputs(ct: Any, job: Job) -> list[Any] | None:
     return [ct.TensorType(shape=(batch, *arg.shape[1:])) for arg in job.program.args]
 
 
-def _int8_weights(model: Any) -> Any:
+def _int8_weights(model: Any, kept: set[str]) -> Any:
     import coremltools.optimize.coreml as cto
 
+    # Named operations only: every constant is a weight to coremltools, the scaler's means included.
     config = cto.OpLinearQuantizerConfig(
         mode="linear_symmetric", dtype="int8", granularity="per_channel", weight_threshold=EVERY_WEIGHT
     )
-    return cto.linear_quantize_weights(model, cto.OptimizationConfig(global_config=config))
+    by_type = dict.fromkeys(WEIGHTED, config)
+    by_name = dict.fromkeys(kept)
+    return cto.linear_quantize_weights(model, cto.OptimizationConfig(op_type_configs=by_type, op_name_configs=by_name))
 
 
 def _name_io(model: Any, job: Job) -> None:

@@ -1,8 +1,5 @@
 """ONNX, opset 20, for onnxruntime: an `.onnx` file with its weights inside."""
 
-import contextlib
-import io
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +27,7 @@ def export(job: Job, path: Path) -> Lowered:
         import onnxscript  # noqa: F401
     except ImportError:
         raise MissingExtraError("onnx, onnxruntime or onnxscript", extra) from None
-    with quiet(), torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    with quiet(), torch.no_grad():
         program = _formatted(job)
         converted: Any = torch.onnx.export(program, job.program.args, dynamo=True, verbose=False)
         model = converted.model_proto

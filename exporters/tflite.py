@@ -4,8 +4,6 @@ Static int8 converts the PT2E graph that all targets share. The other formats ar
 ai-edge-quantizer, which reaches operations (embeddings, say) that a PT2E graph leaves float.
 """
 
-import contextlib
-import io
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +33,7 @@ def export(job: Job, path: Path) -> Lowered:
         import litert_torch
     except ImportError:
         raise MissingExtraError("litert-torch", extra) from None
-    with quiet(), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
+    with quiet(), torch.no_grad():
         if job.recipe.scheme == "static":
             model = litert_torch.convert(job.quantised(fold=False), job.program.args, quant_config=_static())
         else:

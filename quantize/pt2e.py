@@ -5,6 +5,7 @@ dynamic ones get their range as they arrive; weight-only leaves them alone. The 
 XNNPACKQuantizer's, the only ones that all four converters take with equal accuracy.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,14 +19,8 @@ from edgepass.quantize.recipe import Recipe
 ATEN = torch.ops.aten
 # Operations with weights, and the ones that XNNPACK fuses into them. The rest of the graph stays float: a residual
 # stream rounded to 8 bits at every add is where accuracy goes, and the adds are not where the time goes.
-WEIGHTED = {
-    ATEN.linear.default,
-    ATEN.conv1d.default,
-    ATEN.conv2d.default,
-    ATEN.convolution.default,
-    ATEN.conv_transpose1d.default,
-    ATEN.conv_transpose2d.input,
-}
+TRANSPOSED = {ATEN.conv_transpose1d.default, ATEN.conv_transpose2d.input}
+WEIGHTED = {ATEN.linear.default, ATEN.conv1d.default, ATEN.conv2d.default, ATEN.convolution.default, *TRANSPOSED}
 FUSED = {ATEN.relu.default, ATEN.relu_.default, ATEN.hardtanh.default, ATEN.hardtanh_.default}
 
 
@@ -50,9 +45,10 @@ def prepare(
         )
     config = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=recipe.scheme == "dynamic")
     if recipe.scheme == "weight-only":
-        config = type(config)(None, None, config.weight, config.bias, False)
-    quantizer = _quantizer()().set_global(config)
-    quantizer.set_filter_function(lambda node: _wanted(node, recipe))
+        quantizer = _weight_only(recipe, config.weight)
+    else:
+        quantizer = _quantizer()().set_global(config)
+        quantizer.set_filter_function(lambda node: _wanted(node, recipe))
     prepared: GraphModule = prepare_pt2e(module, quantizer)
     with torch.no_grad():
         for args in calibration or ():
@@ -96,3 +92,22 @@ def _quantizer() -> Any:
             return model
 
     return WeightedQuantizer
+
+
+def _weight_only(recipe: Recipe, weight: Any) -> Any:
+    """A quantiser that annotates weights and nothing else; XNNPACKQuantizer always annotates activations too."""
+    from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, Quantizer
+
+    class WeightOnlyQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
+        def annotate(self, model: GraphModule) -> GraphModule:
+            for node in model.graph.nodes:
+                if _wanted(node, recipe) and node.target in WEIGHTED and node.args[1].op == "get_attr":
+                    spec = dataclasses.replace(weight, ch_axis=1) if node.target in TRANSPOSED else weight
+                    annotation = QuantizationAnnotation(input_qspec_map={node.args[1]: spec}, _annotated=True)
+                    node.meta["quantization_annotation"] = annotation
+            return model
+
+        def validate(self, model: GraphModule) -> None:
+            return None
+
+    return WeightOnlyQuantizer()
