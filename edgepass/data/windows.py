@@ -41,13 +41,15 @@ def split(series: Series, how: str, *, lookback: int, horizon: int) -> Split:
             raise InputError("split 'ett' is for hourly or 15-minute rows with a time column; use '70/10/20'")
         train, validation, test = ETT_ROWS[series.step]
         needed = train + validation + test
+        enough = rows >= needed
         if train < lookback + horizon or validation < horizon:
             raise InputError(f"split 'ett' has no room for lookback {lookback} and horizon {horizon}; use shorter ones")
     else:
         shares = _shares(how)
         train, validation, test = _counts(rows, shares)
-        needed = _rows_needed(shares, lookback, horizon)
-    if rows < needed:
+        enough = _fits(rows, shares, lookback, horizon)
+        needed = rows if enough else _rows_needed(rows, shares, lookback, horizon)
+    if not enough:
         raise InputError(
             f"{series.name} has {rows} rows; lookback {lookback} and horizon {horizon} with split {how} need {needed}: "
             "use a shorter lookback or horizon, or a longer series"
@@ -68,15 +70,18 @@ def _counts(rows: int, shares: tuple[int, int, int]) -> tuple[int, int, int]:
     return train, rows - train - test, test
 
 
-def _rows_needed(shares: tuple[int, int, int], lookback: int, horizon: int) -> int:
-    """The least number of rows that gives each part one window."""
-    rows = max((lookback + horizon) * 100 // shares[0], horizon * 100 // max(shares[1:])) - 100
-    rows = max(rows, 1)
-    while True:
-        train, validation, test = _counts(rows, shares)
-        if train >= lookback + horizon and validation >= horizon and test >= horizon:
-            return rows
+def _fits(rows: int, shares: tuple[int, int, int], lookback: int, horizon: int) -> bool:
+    train, validation, test = _counts(rows, shares)
+    return train >= lookback + horizon and validation >= horizon and test >= horizon
+
+
+def _rows_needed(rows: int, shares: tuple[int, int, int], lookback: int, horizon: int) -> int:
+    """The next number of rows above `rows` that gives each part one window."""
+    bounds = (lookback + horizon, horizon - 2, horizon)  # rounding may hand the validation part up to two rows more
+    rows = max(rows + 1, *(bound * 100 // share for bound, share in zip(bounds, shares, strict=True)))
+    while not _fits(rows, shares, lookback, horizon):
         rows += 1
+    return rows
 
 
 @dataclass(frozen=True, kw_only=True)
