@@ -51,9 +51,10 @@ class Measurement:
 
     `outputs`: one array [samples, *output shape] per output.
     `peak_bytes`: resident memory that loading the file and the first inference added to the fresh process at their
-    worst moment, the runtime already imported: on Linux VmHWM after minus VmRSS before, elsewhere the growth of ru_maxrss.
-    It counts the pages of the file and the pages of library code touched for the first time (some 4 MB for the smallest
-    file of any runtime), and misses what fits into heap that was already free: compare files of one runtime.
+    worst moment, the runtime already imported: on Linux VmHWM after minus VmRSS before, elsewhere the growth of
+    ru_maxrss. It counts the pages of the file and the pages of library code touched for the first time (some 4 MB for
+    the smallest file of any runtime), and misses what fits into heap that was already free, so compare files of one
+    runtime.
     `latency`: of the first sample; handing the arrays over, and converting them to the file's dtypes, is part of it.
     """
 

@@ -45,7 +45,7 @@ class _Session:
         from torch.utils._pytree import tree_leaves
 
         with torch.inference_mode():
-            outputs = self.module(*(torch.from_numpy(np.ascontiguousarray(x)) for x in inputs))
+            outputs = self.module(*(torch.from_numpy(np.ascontiguousarray(x).reshape(x.shape)) for x in inputs))
         return [_array(y) for y in tree_leaves(outputs)]
 
 
@@ -66,4 +66,4 @@ def _array(y: Any) -> Array:
 
     if not isinstance(y, torch.Tensor):
         return np.asarray(y)
-    return (y.float() if y.dtype in {torch.float16, torch.bfloat16} else y).numpy()
+    return np.asarray((y.float() if y.dtype in {torch.float16, torch.bfloat16} else y).numpy())

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ evidence: Evidence = "host runtime"
 
 
 def versions() -> dict[str, str]:
-    """Of the packages it runs on."""
-
+    """Of the package it runs on, which this imports."""
+    import_module("ai_edge_litert.interpreter")
     return {"ai-edge-litert": metadata.version("ai-edge-litert")}
 
 
@@ -67,16 +67,16 @@ def in_order(details: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _quantize(x: NDArray[Any], details: dict[str, Any]) -> Array:
-    dtype = np.dtype(details["dtype"])
+    dtype: np.dtype[Any] = np.dtype(details["dtype"])
     scale, zero_point = details["quantization"]
     if dtype.kind in "iu" and x.dtype.kind == "f" and scale:
         info = np.iinfo(dtype)
-        return np.clip(np.rint(x / scale) + zero_point, info.min, info.max).astype(dtype)
+        x = np.clip(np.rint(x / scale) + zero_point, info.min, info.max).astype(dtype)
     return x.astype(dtype, copy=False) if x.dtype.kind == dtype.kind else x
 
 
 def _dequantize(y: NDArray[Any], details: dict[str, Any]) -> Array:
     scale, zero_point = details["quantization"]
     if y.dtype.kind in "iu" and scale:
-        return ((y.astype(np.float32) - zero_point) * np.float32(scale)).astype(np.float32)
-    return y.astype(np.float32) if y.dtype == np.float16 else y
+        y = (y.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+    return y.astype(np.float32, copy=False) if y.dtype.kind == "f" else y
