@@ -83,7 +83,9 @@ def test_the_time_column_is_found_or_done_without(
 def test_a_gap_in_the_times_is_told(write: Write) -> None:
     got = read_csv(write(GOOD + "2020-01-01 05:00,5,1\n"))
     assert got.step == 3600
-    assert got.notes == ("1 rows of data.csv are not 3600 seconds after the one before; they are taken as equally spaced",)
+    assert got.notes == (
+        "1 rows of data.csv are not 3600 seconds after the one before; they are taken as equally spaced",
+    )
 
 
 BAD = [
