@@ -192,7 +192,7 @@ def _check_shape(name: str, shape: tuple[int, ...], wanted: tuple[int | None, ..
 
 
 def _array(y: Tensor) -> Array:
-    return np.array(y.float() if y.dtype is torch.float16 else y)
+    return np.array((y.float() if y.dtype is torch.float16 else y).numpy())
 
 
 def _line(error: Exception) -> str:

@@ -80,7 +80,7 @@ class Compiler:
             kind=op.op_type,
             name=op.name,
             constants={name: self._read(s) for name, s in slots.items() if _flat(s) <= self.known},
-            ranks={name: getattr(v, "rank", 1) for name, v in op.inputs.items() if v is not None},
+            ranks={name: _rank(v) for name, v in op.inputs.items() if v is not None},
             outputs=len(op.outputs),
             half=torch.float16 in [dtype(v) for v in op.get_flattened_inputs()] + declared,
         )
@@ -167,6 +167,13 @@ def _constant(var: Any) -> Any:
         return None if value is None else tuple(value.reshape(-1).tolist())
     wider = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}.get(value.dtype.name, value.dtype.type)
     return torch.from_numpy(np.array(value, dtype=wider))
+
+
+def _rank(value: Any) -> int:
+    from coremltools.converters.mil.mil import types
+
+    several = isinstance(value, tuple | list) or types.is_list(value.sym_type) or types.is_state(value.sym_type)
+    return 1 if several else int(value.rank)
 
 
 def _flat(slot: Slot) -> frozenset[int]:

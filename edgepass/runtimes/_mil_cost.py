@@ -12,7 +12,7 @@ from edgepass.runtimes._mil_compile import Env
 
 def planned_bytes(program: Program, env: Env) -> int:
     """The most bytes of activations alive at once: a lower bound for any plan. Views count as values of their own."""
-    sizes = {slot: env[slot].nbytes for slot in range(len(env)) if isinstance(env[slot], Tensor)}
+    sizes: dict[int, int] = {slot: env[slot].nbytes for slot in range(len(env)) if isinstance(env[slot], Tensor)}
     alive = {i.slot for i in program.inputs.values()}
     most = sum(sizes[s] for s in alive)
     for step in program.steps:

@@ -5,6 +5,7 @@ The reference executor computes the saved program with torch, from the bytes on 
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -46,9 +47,10 @@ def load(path: Path, threads: int) -> Session:
 
 def inspect(path: Path) -> Contents:
     """What the package holds, read from its bytes."""
+    from edgepass.runtimes._mil_hash import content_sha256
     from edgepass.runtimes._mil_inspect import inspect as read
 
-    return read(path)
+    return replace(read(path), content_sha256=content_sha256(path))
 
 
 class _Host:
