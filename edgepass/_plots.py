@@ -97,8 +97,9 @@ def forecast(
         below.plot(ahead, output_H - reference_H, **shape)
     below.axhline(0.0, color=MUTED, linewidth=0.6)
     below.set_xlabel("steps from now")
-    below.set_ylabel("minus float")
+    below.set_ylabel("file \N{MINUS SIGN} float")
     below.locator_params(axis="y", nbins=3)
+    below.locator_params(axis="x", nbins=6)
     figure.align_ylabels()
     return _svg(figure, alt)
 
@@ -122,7 +123,9 @@ def scatter(reference: Floats, output: Floats, style: Style, alt: str) -> str:
 
 
 @rc_context(_RC)
-def histogram(edges: Sequence[float], counts: Sequence[int], limits: tuple[float, float] | None, alt: str) -> str:
+def histogram(
+    edges: Sequence[float], counts: Sequence[int], limits: tuple[float, float] | None, style: Style, alt: str
+) -> str:
     """Share of the outputs by absolute error. `limits`: common ends of a logarithmic axis; None for a linear one."""
     figure = _figure(1.7)
     axes = figure.subplots()
@@ -135,7 +138,7 @@ def histogram(edges: Sequence[float], counts: Sequence[int], limits: tuple[float
         axes.xaxis.set_major_formatter(lambda value, _: "10" + f"{math.log10(value):.0f}".translate(_SUPERSCRIPTS))
         axes.xaxis.set_minor_locator(NullLocator())
         bounds = np.maximum(bounds, limits[0])
-    axes.stairs(share, bounds, fill=True, color=COLOURS[0], alpha=0.75)
+    axes.stairs(share, bounds, fill=True, color=style.colour, alpha=0.75)
     axes.set_ylim(bottom=0.0)
     axes.set_xlabel("absolute error")
     axes.set_ylabel("% of outputs")

@@ -91,7 +91,7 @@ def change(metric: Metric) -> str:
         return "no change"
     if abs(metric.drop) > 1e3:  # the reference is zero, or as good as
         return "worse" if metric.drop > 0 else "better"
-    return f"{abs(100 * metric.drop):.2g} % {'worse' if metric.drop > 0 else 'better'}"
+    return f"{_three(abs(100 * metric.drop))} % {'worse' if metric.drop > 0 else 'better'}"
 
 
 def gate(name: str, bound: float) -> str:

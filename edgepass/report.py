@@ -158,10 +158,10 @@ def _pictures(manifest: Manifest, golden: dict[str, Array]) -> dict[str, Any]:
     bins = [a.errors for a in manifest.artifacts if a.errors]
     positive = [e for b in bins for e in b.edges if e > 0.0]
     common = (min(positive), max(positive)) if positive and any(_plots.is_logarithmic(b.edges) for b in bins) else None
-    for a in manifest.artifacts:
+    for a, style in zip(manifest.artifacts, styles, strict=True):
         if a.errors and sum(a.errors.counts):
             caption = f"{a.target} · {a.recipe}"
-            picture = _plots.histogram(a.errors.edges, a.errors.counts, common, f"Absolute errors of {caption}")
+            picture = _plots.histogram(a.errors.edges, a.errors.counts, common, style, f"Absolute errors of {caption}")
             histograms.append({"caption": caption, "svg": Markup(picture), "total": sum(a.errors.counts)})
     legend = [{"name": f"{a.target} · {a.recipe}", "style": s} for a, s in drawn]
     return {"forecasts": forecasts, "scatters": scatters, "histograms": histograms, "legend": legend}
@@ -185,7 +185,7 @@ def _forecasts(manifest: Manifest, golden: dict[str, Array], drawn: list[tuple[A
         np.max([np.abs(o - reference_kHC).max((0, 1)) / spread_C for _, o in outputs] or [0 * spread_C], 0)
     )
     channels = sorted(np.argsort(-strayed_C, kind="stable")[:MAX_CHANNELS].tolist())
-    shown = max(2 * reference_kHC.shape[1], 48)
+    shown = max(reference_kHC.shape[1], 48)
     panels = []
     for k in range(min(len(reference_kHC), MAX_SAMPLES)):
         for c in channels:
