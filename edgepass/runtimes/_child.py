@@ -32,7 +32,8 @@ from edgepass.runtimes._worker import Reply, Request
 GIB = 1 << 30
 _LINE = 300  # characters of a runtime's own message that a sentence carries
 _NO_MEMORY = re.compile(
-    r"bad_alloc|memoryerror|(can'?t|cannot|failed to|could not) allocate|out of memory", re.IGNORECASE
+    r"bad_alloc|memoryerror|(can'?t|cannot|failed to|could not) allocate|out of memory|failed to map segment",
+    re.IGNORECASE,
 )
 _NOISE = re.compile(r"warning|midr|\bI\d{4}|^\s*(File|at|#\d)|\bINFO\b", re.IGNORECASE)
 

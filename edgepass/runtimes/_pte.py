@@ -2,14 +2,16 @@
 
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgepass.errors import ArtifactError
 from edgepass.manifest import Fallback, TensorSpec, Weight
-from edgepass.runtimes import Array, Contents, _pte_xnnpack
+from edgepass.runtimes import Contents, _flatc, _pte_xnnpack
 
 _XNNPACK = "XnnpackBackend"
 _PRIMITIVE = "executorch_prim::"  # views and integer arithmetic inside the runtime, no kernel
@@ -38,46 +40,71 @@ def inspect(path: Path) -> Contents:
     buffers; the workspace and repacked weights of delegates come on top. Shapes of a dynamic file are upper bounds.
     Raises ArtifactError when the bytes are no ExecuTorch program.
     """
-    from executorch.exir._serialize._program import deserialize_pte_binary
-
     data = path.read_bytes()
     if data[4:6] != b"ET":
         raise ArtifactError(f"{path} is not an ExecuTorch program (it lacks the mark ET); export it again")
-    file = deserialize_pte_binary(data)
-    plans = {plan.name: plan for plan in file.program.execution_plan}
+    file = _File(data)
+    plans = file.program["execution_plan"]
     if not plans:
         raise ArtifactError(f"{path} holds no method; export it again")
-    plan = plans.get("forward", file.program.execution_plan[0])
-    notes = [f"the file has {len(plans)} methods, this is {plan.name}"] if len(plans) > 1 else []
-    values = [value.val for value in plan.values]
-    if any(getattr(v, "shape_dynamism", 0) for v in values):
+    plan = next((p for p in plans if p["name"] == "forward"), plans[0])
+    values = plan["values"]
+    notes = [f"the file has {len(plans)} methods, this is {plan['name']}"] if len(plans) > 1 else []
+    if any(v["val"].get("shape_dynamism", "STATIC") != "STATIC" for v in values):
         notes.append("shapes are dynamic; the ones shown, and the planned memory, are upper bounds")
     ops: Counter[str] = Counter()
     outside: Counter[str] = Counter()
-    for call in (i.instr_args for chain in plan.chains for i in chain.instructions):
-        if type(call).__name__ == "KernelCall":
-            name = plan.operators[call.op_index].name
+    for instruction in (i for chain in plan["chains"] for i in chain["instructions"]):
+        if instruction["instr_args_type"] == "KernelCall":
+            call = instruction["instr_args"]
+            name = plan["operators"][call["op_index"]]["name"]
             ops[name] += 1
-            outside[name] += _flops(name, [values[i] for i in call.args if i >= 0])
-    kernels = Counter({name: n for name, n in ops.items() if not name.startswith(_PRIMITIVE)})
-    weights = _constants(file.program, values)
-    inside, foreign = _delegates(file, plan, ops, weights)
+            outside[name] += _flops(name, [values[i] for i in call["args"] if i >= 0])
+    kernels = {name: n for name, n in ops.items() if not name.startswith(_PRIMITIVE)}
+    weights = _constants(file, values)
+    inside, foreign = _delegates(file, plan["delegates"], ops, weights)
     notes += [f"{n} part(s) run on {name}, whose contents are not read" for name, n in sorted(foreign.items())]
     return Contents(
         format="pte",
-        inputs=[_spec(f"input_{n}", values[i]) for n, i in enumerate(plan.inputs)],
-        outputs=[_spec(f"output_{n}", values[i]) for n, i in enumerate(plan.outputs)],
+        inputs=[_spec(f"input_{n}", values[i]) for n, i in enumerate(plan["inputs"])],
+        outputs=[_spec(f"output_{n}", values[i]) for n, i in enumerate(plan["outputs"])],
         weights=weights,
         ops=dict(sorted(ops.items())),
-        planned_bytes=sum(plan.non_const_buffer_sizes),
-        flops=dict(sorted((+inside + outside).items())),
-        delegated_flops=_share(inside.total(), outside.total(), bool(plan.delegates), bool(foreign)),
+        planned_bytes=sum(plan["non_const_buffer_sizes"]),
+        flops=dict(sorted((+(inside + outside)).items())),
+        delegated_flops=_share(inside.total(), outside.total(), bool(plan["delegates"]), bool(foreign)),
         fallbacks=[
             Fallback(op=f"{name} x{n}" if n > 1 else name, module="", reason="runs on ExecuTorch's portable kernels")
             for name, n in sorted(kernels.items())
         ],
         notes=notes,
     )
+
+
+class _File:
+    """The program, and the segments behind it (exir/_serialize/_program.py)."""
+
+    def __init__(self, data: bytes) -> None:
+        self.program: Any = _flatc.decode(data, _flatc.PROGRAM)
+        base = int.from_bytes(data[24:32], "little") if data[8:12] == b"eh00" else len(data)
+        segments = self.program.get("segments") or []
+        self.segments: list[bytes] = [data[base + s["offset"] : base + s["offset"] + s["size"]] for s in segments]
+        self.named = {n["key"]: self.segments[n["segment_index"]] for n in self.program.get("named_data") or []}
+
+    def constant(self, index: int) -> bytes:
+        """From the index-th constant on; what follows it in the file may come after."""
+        place = self.program.get("constant_segment") or {}
+        if offsets := place.get("offsets"):
+            segment: bytes = self.segments[place["segment_index"]]
+            return segment[offsets[index] :]
+        return bytes(self.program["constant_buffer"][index]["storage"])
+
+    def payload(self, delegate: Mapping[str, Any]) -> bytes:
+        place = delegate["processed"]
+        inline = place["location"] == "INLINE"
+        return bytes(
+            self.program["backend_delegate_data"][place["index"]]["data"] if inline else self.segments[place["index"]]
+        )
 
 
 def _share(inside: int, outside: int, delegates: bool, foreign: bool) -> float | None:
@@ -89,70 +116,70 @@ def _share(inside: int, outside: int, delegates: bool, foreign: bool) -> float |
     return inside / (inside + outside)
 
 
-def _delegates(file: Any, plan: Any, ops: Counter[str], weights: list[Weight]) -> tuple[Counter[str], Counter[str]]:
+def _delegates(
+    file: _File, delegates: Sequence[Mapping[str, Any]], ops: Counter[str], weights: list[Weight]
+) -> tuple[Counter[str], Counter[str]]:
     """Adds the operations and weights of XNNPACK delegates; gives their FLOPs, and how many delegates are foreign."""
     flops: Counter[str] = Counter()
     foreign: Counter[str] = Counter()
-    store = file.named_data
-    named = {key: bytes(store.buffers[e.buffer_index]) for key, e in store.pte_data.items()} if store else {}
     seen = {weight.name for weight in weights}
-    for index, delegate in enumerate(plan.delegates):
-        if delegate.id != _XNNPACK:
-            foreign[delegate.id] += 1
+    for index, delegate in enumerate(delegates):
+        if delegate["id"] != _XNNPACK:
+            foreign[delegate["id"]] += 1
             continue
-        payload = _pte_xnnpack.parse(
-            bytes(file.program.backend_delegate_data[delegate.processed.index].data), named, index
-        )
+        payload = _pte_xnnpack.parse(file.payload(delegate), file.named, index)
         ops.update({f"xnnpack.{name}": n for name, n in payload.ops.items()})
         flops.update({f"xnnpack.{name}": n for name, n in payload.flops.items()})
-        weights += [weight for weight in payload.weights if weight.name not in seen]  # shared by several delegates
-        seen |= {weight.name for weight in payload.weights}
+        for weight in payload.weights:
+            if weight.name not in seen:  # delegates may share one
+                seen.add(weight.name)
+                weights.append(weight)
     return flops, foreign
 
 
-def _constants(program: Any, values: list[Any]) -> list[Weight]:
+def _constants(file: _File, values: Sequence[Any]) -> list[Weight]:
     """Constant tensors of more than one element that the program itself holds."""
     weights = {}
     for value in values:
-        if type(value).__name__ != "Tensor" or not value.data_buffer_idx or value.allocation_info is not None:
+        tensor = value["val"]
+        index = tensor.get("data_buffer_idx", 0)
+        if value["val_type"] != "Tensor" or not index or "allocation_info" in tensor or math.prod(tensor["sizes"]) < 2:
             continue
-        if math.prod(value.sizes) < 2:
+        info = tensor.get("extra_tensor_info") or {}
+        if info.get("location", "SEGMENT") != "SEGMENT":  # in a file of its own (.ptd)
             continue
-        index, dtype = value.data_buffer_idx, _dtype(value)
-        info = value.extra_tensor_info
-        name = info.fully_qualified_name if info is not None and info.fully_qualified_name else f"constant {index}"
-        raw: Array = np.frombuffer(
-            bytes(program.constant_buffer[index].storage), "u2" if dtype == "bfloat16" else dtype
-        )[: math.prod(value.sizes)]
-        zeros = float(np.mean(raw == 0)) if raw.size else 0.0
-        weights[index] = Weight(name=name, shape=tuple(value.sizes), dtype=dtype, zeros=zeros)
+        dtype, shape = _dtype(tensor), tuple(tensor["sizes"])
+        storage = np.dtype("u2" if dtype == "bfloat16" else dtype)
+        raw: NDArray[Any] = np.frombuffer(file.constant(index)[: math.prod(shape) * storage.itemsize], storage)
+        name = info.get("fully_qualified_name") or f"constant {index}"
+        weights[index] = Weight(name=name, shape=shape, dtype=dtype, zeros=float(np.mean(raw == 0)))
     return list(weights.values())
 
 
-def _flops(name: str, args: list[Any]) -> int:
+def _flops(name: str, args: Sequence[Any]) -> int:
     """Twice the multiply-adds of a kernel call, from the shapes of its tensor arguments; the last is the output."""
-    tensors: list[tuple[int, ...]] = [tuple(v.sizes) for v in args if type(v).__name__ == "Tensor"]
+    tensors: list[list[int]] = [v["val"]["sizes"] for v in args if v["val_type"] == "Tensor"]
     if len(tensors) < 3:
         return 0
     output = math.prod(tensors[-1])
     match name.split("::")[-1].split(".")[0]:
         case "mm" | "bmm" | "matmul" | "linear" | "mixed_mm" | "mixed_linear":
-            return 2 * output * (tensors[0] or (1,))[-1]
+            return 2 * output * (tensors[0] or [1])[-1]
         case "addmm" | "baddbmm":
             return 2 * output * tensors[1][-1]
         case "convolution":
-            transposed = [v.bool_val for v in args if type(v).__name__ == "Bool"][:1] == [True]
+            transposed = [v["val"]["bool_val"] for v in args if v["val_type"] == "Bool"][:1] == [True]
             return 2 * (math.prod(tensors[0]) if transposed else output) * math.prod(tensors[1][1:])
         case _:
             return 0
 
 
 def _spec(name: str, value: Any) -> TensorSpec:
-    if type(value).__name__ != "Tensor":
-        return TensorSpec(name=name, shape=(), dtype=type(value).__name__.lower())
-    return TensorSpec(name=name, shape=tuple(value.sizes), dtype=_dtype(value))
+    if value["val_type"] != "Tensor":
+        return TensorSpec(name=name, shape=(), dtype=value["val_type"].lower())
+    return TensorSpec(name=name, shape=tuple(value["val"]["sizes"]), dtype=_dtype(value["val"]))
 
 
-def _dtype(tensor: Any) -> str:
-    name: str = tensor.scalar_type.name
+def _dtype(tensor: Mapping[str, Any]) -> str:
+    name: str = tensor["scalar_type"]
     return _SCALARS.get(name, name.lower())

@@ -1,25 +1,21 @@
 """Reads the payload that a .pte hands to XNNPACK: its operations, weights and matrix work.
 
 The format is ExecuTorch's: a header XH00 (executorch/backends/xnnpack/serialization/xnnpack_graph_serialize.py), then a
-flatbuffer of schema.fbs beside it, which the flatc of the wheel turns into JSON, then constants. Newer files keep the
+flatbuffer of schema.fbs beside it, then constants. Newer files keep the
 constants in the program's named data instead, under the SHA-256 of their bytes.
 """
 
-import json
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgepass.manifest import Weight
+from edgepass.runtimes import _flatc
 
 _HEADER = b"XH00"
 _BARE = b"XN01"  # a payload without header, as written before constants left the flatbuffer
@@ -62,9 +58,9 @@ def parse(payload: bytes, named_data: Mapping[str, bytes], index: int) -> Payloa
     """Read the payload of the index-th delegate. Raises ValueError when it is not XNNPACK's."""
     if payload[4:8] == _HEADER:
         start, size, base = (int.from_bytes(payload[i : i + 4], "little") for i in (10, 14, 18))
-        graph = _decode(payload[start : start + size])
+        graph = _flatc.decode(payload[start : start + size], _flatc.XNNPACK)
     elif payload[4:8] == _BARE:
-        base, graph = 0, _decode(payload)
+        base, graph = 0, _flatc.decode(payload, _flatc.XNNPACK)
     else:
         raise ValueError(f"delegate {index} holds no XNNPACK payload")
     values = {v.id: v for v in map(_value, graph["xvalues"])}
@@ -83,21 +79,6 @@ def parse(payload: bytes, named_data: Mapping[str, bytes], index: int) -> Payloa
             data = named_data[key] if key else payload[offset : offset + place["size"]]
             weights.append(_weight(key or f"delegate {index} value {value.id}", value, data))
     return Payload(weights=weights, ops=ops, flops=+flops)
-
-
-def _decode(flatbuffer: bytes) -> Any:
-    import executorch.backends.xnnpack.serialization as serialization
-    from executorch.exir._serialize._flatbuffer import _flatc_decompile
-
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        schema = folder / "schema.fbs"
-        schema.write_bytes(resources.files(serialization).joinpath("schema.fbs").read_bytes())
-        (folder / "graph.bin").write_bytes(flatbuffer)
-        _flatc_decompile(name, str(schema), str(folder / "graph.bin"), ["--raw-binary"])
-        text = (folder / "graph.json").read_bytes()
-    # flatc writes infinities as bare words, which JSON has not; nothing here reads them
-    return json.loads(re.sub(rb"(?<=[:\[,\s])[-+]?(inf|nan)\b(?=[,\s}\]])", b"null", text))
 
 
 def _value(xvalue: Any) -> _Value:

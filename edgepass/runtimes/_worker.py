@@ -89,11 +89,11 @@ def _reply(request: Request, folder: Path) -> Reply:
     try:
         runtime = cast(Runtime, import_module(f"edgepass.runtimes.{request.runtime}"))
         extra = runtime.extra
-        versions = runtime.versions()
-        if request.task == "versions":
-            return Reply(outcome="done", versions=versions)
         if request.task == "inspect":
             return Reply(outcome="done", contents=runtime.inspect(Path(request.path)))
+        versions = runtime.versions()  # which imports the runtime, before memory is read
+        if request.task == "versions":
+            return Reply(outcome="done", versions=versions)
         return _run(runtime, request, folder)
     except ModuleNotFoundError as error:
         return Reply(outcome="missing", message=error.name or str(error), extra=extra)
