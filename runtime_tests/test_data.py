@@ -1,5 +1,6 @@
 """A CSV file is read as it is meant or refused in a sentence; windows, scaler, metric and baselines are exact."""
 
+import contextlib
 import gzip
 from collections.abc import Callable
 from pathlib import Path
@@ -58,8 +59,10 @@ def test_columns_come_in_the_order_asked_for(write: Write) -> None:
 def test_a_compressed_file_and_other_separators_are_read(tmp_path: Path, write: Write) -> None:
     path = tmp_path / "data.csv.gz"
     path.write_bytes(gzip.compress(GOOD.encode()))
-    for other in (path, write(GOOD.replace(",", ";")), write(GOOD.replace(",", "\t")), write("\ufeff" + GOOD)):
-        assert read_csv(other).values_TC.tolist() == [[1, 2.5], [2, 3.5], [4, 1.5]]
+    expected = [[1, 2.5], [2, 3.5], [4, 1.5]]
+    assert read_csv(path).values_TC.tolist() == expected
+    for text in (GOOD.replace(",", ";"), GOOD.replace(",", "\t"), "\ufeff" + GOOD):
+        assert read_csv(write(text)).values_TC.tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -68,6 +71,7 @@ def test_a_compressed_file_and_other_separators_are_read(tmp_path: Path, write: 
         ("when,a\n2020-01-01,1\n2020-01-02,2\n2020-01-03,3\n", "when", 86400.0),
         ("a,DS\n1,2020-01-01T00:00:00Z\n2,2020-01-01T00:30:00Z\n", "DS", 1800.0),
         ("d,a\n30/12/2019,1\n31/12/2019,2\n01/01/2020,3\n", "d", 86400.0),
+        ("d,a\n12/01/2020,1\n13/01/2020,2\n14/01/2020,3\n", "d", 86400.0),
         ("d,a\n2019-12-31 23:59:59.5,1\n2020-01-01,2\n", "d", 0.5),
         ("time,a\n10,1\n11,2\n13,3\n", "time", None),
         ("a,b\n1,5\n2,6\n", None, None),
@@ -119,12 +123,16 @@ def test_a_file_that_cannot_be_forecast_is_refused_in_a_sentence(
 def test_a_missing_file_a_folder_and_a_cut_archive_are_refused(tmp_path: Path) -> None:
     cut = tmp_path / "cut.csv.gz"
     cut.write_bytes(gzip.compress(GOOD.encode() * 100)[:60])
+    whole = gzip.compress(GOOD.encode() * 100)
+    bent = tmp_path / "bent.csv.gz"
+    bent.write_bytes(whole[:40] + b"\xff" * 20 + whole[60:])
     wrong = tmp_path / "wrong.csv.gz"
     wrong.write_bytes(b"date,a\n")
     for path, says in (
         (tmp_path / "no.csv", "there is no such file"),
         (tmp_path, "cannot be read"),
         (cut, "not a CSV"),
+        (bent, "not a CSV"),
         (wrong, "not a CSV"),
     ):
         with pytest.raises(InputError, match=says):
@@ -141,10 +149,8 @@ def test_an_absent_time_column_names_the_nearest(write: Write) -> None:
 def test_no_bytes_at_all_give_a_traceback(tmp_path_factory: pytest.TempPathFactory, text: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.csv"
     path.write_bytes(text)
-    try:
+    with contextlib.suppress(InputError):
         assert np.isfinite(read_csv(path).values_TC).all()
-    except InputError as error:
-        assert str(error)
 
 
 @given(
@@ -203,7 +209,7 @@ def test_the_scaler_knows_the_training_rows_alone() -> None:
     assert np.allclose(scaled[:30].std(0), 1)
     assert np.allclose(scaler.unscale(scaled), data.values_TC)
     data.values_TC[:30, 1] = 0.1
-    with pytest.raises(InputError, match="'c1' of data.csv does not change in the training rows"):
+    with pytest.raises(InputError, match=r"'c1' of data\.csv does not change in the training rows"):
         windows.fit_scaler(data, (0, 30))
 
 
@@ -244,7 +250,10 @@ def test_ridge_is_the_textbook_solution(monkeypatch: pytest.MonkeyPatch) -> None
     np.testing.assert_allclose(got.weight_HL, expected, rtol=1e-9, atol=1e-12)
 
 
-def test_ridge_takes_the_largest_penalty_that_is_as_good_as_the_best_on_validation() -> None:
+def test_ridge_takes_the_largest_penalty_that_is_as_good_as_the_best_on_validation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(baselines, "TOLERANCE", 0.02)
     values_TC = series(400).values_TC
     train = windows.windows(values_TC, (0, 200), lookback=20, horizon=5)
     held = windows.windows(values_TC, (180, 400), lookback=20, horizon=5)
@@ -255,6 +264,7 @@ def test_ridge_takes_the_largest_penalty_that_is_as_good_as_the_best_on_validati
             patch.setattr(baselines, "PENALTIES", (penalty,))
             errors[penalty] = baselines.score("", baselines.ridge(train, held), *held).mse
     good = [p for p, error in errors.items() if error <= min(errors.values()) * (1 + baselines.TOLERANCE)]
+    assert len(good) > 1
     assert got.penalty == max(good)
 
 

@@ -170,7 +170,7 @@ def test_a_spoilt_state_is_refused_and_overwrite_starts_over(
 ) -> None:
     for spoilt in (b"", b"nonsense" * 9):
         (tmp_path / run.STATE).write_bytes(spoilt)
-        with pytest.raises(InputError, match="no training state .* start over with --overwrite"):
+        with pytest.raises(InputError, match=r"no training state .* start over with --overwrite"):
             fit(**inputs, out=tmp_path)
     fit(**inputs, out=tmp_path, overwrite=True)
     assert (tmp_path / run.MODEL).read_bytes() == (finished.folder / run.MODEL).read_bytes()

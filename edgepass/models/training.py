@@ -1,4 +1,4 @@
-"""Training a Forecaster: AdamW, cosine decay, the best epoch on validation, and a state that survives kill -9.
+"""Training a Forecaster: AdamW, cosine decay, averaged weights, the best epoch, and a state that survives kill -9.
 
 Everything random in an epoch follows from the seed and the epoch's number, so a run that continues from its last
 finished epoch gives the very bits of one that was never stopped (with the same torch and number of threads).
@@ -10,13 +10,14 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from edgepass.errors import InputError
 from edgepass.models.forecaster import Forecaster
@@ -32,11 +33,13 @@ class Settings:
     epochs: int
     batch: int
     seed: int
-    rate: float = 1e-3
+    rate: float = 3e-4
     direct_rate: float = 1e-4
     """For the direct path, which starts where it is best."""
     decay: float = 1e-2
     clip: float = 1.0
+    average: float = 0.99
+    """Share of the running average of the weights that a step keeps. The average is what is judged and kept."""
     patience: int = 3
     """Epochs without a better validation loss after which training ends."""
 
@@ -68,21 +71,23 @@ def train(
     epoch and continued from when it is there. Raises InputError when it belongs to another `command`.
     """
     optimizer = torch.optim.AdamW(_groups(model, settings), lr=settings.rate, weight_decay=settings.decay)
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.average))
     starts, held = (_starts(r, model) for r in rows)
     with torch.random.fork_rng(devices=[]):
-        state = _resume(file, command, model, optimizer)
+        state = _resume(file, command, model, averaged, optimizer)
         if state is None:
             state = State(0, 0, evaluate(model, values_TC, held), _copy(model))
         while state.epoch < settings.epochs and state.epoch - state.best_epoch < settings.patience:
             seed = settings.seed * 1_000_003 + state.epoch
             torch.manual_seed(seed)
             order = starts[torch.randperm(len(starts))]
-            loss = _epoch(model, optimizer, values_TC, order, state.epoch, settings)
-            held_loss = evaluate(model, values_TC, held)
+            loss = _epoch(model, averaged, optimizer, values_TC, order, state.epoch, settings)
+            kept = cast(Forecaster, averaged.module)
+            held_loss = evaluate(kept, values_TC, held)
             state.epoch += 1
             if held_loss < state.best_loss:
-                state = State(state.epoch, state.epoch, held_loss, _copy(model))
-            write(file, _pack(state, command, model, optimizer))
+                state = State(state.epoch, state.epoch, held_loss, _copy(kept))
+            write(file, _pack(state, command, model, averaged, optimizer))
             if progress is not None:
                 progress(state.epoch, settings.epochs, loss, held_loss)
     model.load_state_dict(state.best)
@@ -102,6 +107,7 @@ def evaluate(model: Forecaster, values_TC: Tensor, starts: Tensor) -> float:
 
 def _epoch(
     model: Forecaster,
+    averaged: AveragedModel,
     optimizer: torch.optim.Optimizer,
     values_TC: Tensor,
     order: Tensor,
@@ -120,6 +126,7 @@ def _epoch(
         loss.backward()
         clip_grad_norm_(model.parameters(), settings.clip)
         optimizer.step()
+        averaged.update_parameters(model)
         total += loss.item() * len(x_BLC)
     return total / len(order)
 
@@ -152,12 +159,19 @@ def _groups(model: Forecaster, settings: Settings) -> list[dict[str, Any]]:
     return [g for g in groups if g["params"]]
 
 
-def _copy(model: Forecaster) -> dict[str, Tensor]:
+def _copy(model: nn.Module) -> dict[str, Tensor]:
     return {k: v.detach().clone() for k, v in model.state_dict().items()}
 
 
-def _pack(state: State, command: dict[str, Any], model: Forecaster, optimizer: torch.optim.Optimizer) -> bytes:
+def _pack(
+    state: State,
+    command: dict[str, Any],
+    model: Forecaster,
+    averaged: AveragedModel,
+    optimizer: torch.optim.Optimizer,
+) -> bytes:
     tensors = {f"model/{k}": v for k, v in _copy(model).items()}
+    tensors |= {f"averaged/{k}": v for k, v in _copy(averaged).items()}
     tensors |= {f"best/{k}": v for k, v in state.best.items()}
     for number, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{number}/{k}": v.clone() for k, v in moments.items()}
@@ -188,12 +202,14 @@ def read(file: Path, command: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
     return at, tensors
 
 
-def _resume(file: Path, command: dict[str, Any], model: Forecaster, optimizer: torch.optim.Optimizer) -> State | None:
+def _resume(
+    file: Path, command: dict[str, Any], model: Forecaster, averaged: AveragedModel, optimizer: torch.optim.Optimizer
+) -> State | None:
     stored = read(file, command)
     if stored is None:
         return None
     at, tensors = stored
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "averaged": {}, "best": {}, "optimizer": {}}
     for key, value in tensors.items():
         part, name = key.split("/", 1)
         parts[part][name] = value
@@ -202,5 +218,6 @@ def _resume(file: Path, command: dict[str, Any], model: Forecaster, optimizer: t
         number, name = key.split("/")
         moments.setdefault(int(number), {})[name] = value
     model.load_state_dict(parts["model"])
+    averaged.load_state_dict(parts["averaged"])
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     return State(at["epoch"], at["best_epoch"], float.fromhex(at["best_loss"]), parts["best"])
