@@ -74,7 +74,7 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes. `peak` is what loading and running added to a fresh process; `baseline` is the same for the float model."""
+    """Bytes. `peak` is what loading and running added to a fresh process; `baseline` the same for the float model."""
 
     planned_bytes: int | None
     peak_bytes: int | None

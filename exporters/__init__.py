@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import torch
+from edgepass.exporters._capture import Program, quiet
+from edgepass.quantize import pt2e
+from edgepass.quantize.recipe import Recipe, Scheme
 from torch import Tensor
 from torch.fx import GraphModule
 
+from edgepass import catalog
 from edgepass.errors import RefusedError
-from edgepass.exporters._capture import Program
 from edgepass.manifest import Fallback
-from edgepass.quantize import pt2e
-from edgepass.quantize.recipe import Recipe, Scheme
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,10 @@ class Job:
     """One program under one recipe. The quantised graph is made when the first target asks and serves them all."""
 
     def __init__(
-        self, program: Program, recipe: Recipe, calibration: Callable[[], list[tuple[Tensor, ...]] | None]
+        self,
+        program: Program,
+        recipe: Recipe,
+        calibration: Callable[[], list[tuple[Tensor, ...]]] | None = None,
     ) -> None:
         self.program = program
         self.recipe = recipe.keeping(program.keep)
@@ -47,7 +52,7 @@ class Job:
         if self.recipe.scheme != "static":  # nothing to calibrate, and a dynamic graph does not survive copying
             return pt2e.convert(pt2e.prepare(self.graph(), self.recipe, [self.program.args]), fold=fold)
         if self._prepared is None:
-            self._prepared = pt2e.prepare(self.graph(), self.recipe, self._calibration())
+            self._prepared = pt2e.prepare(self.graph(), self.recipe, self._calibration() if self._calibration else None)
         return pt2e.convert(copy.deepcopy(self._prepared), fold=fold)
 
 
@@ -65,6 +70,13 @@ class Target(Protocol):
     """None when the batch may vary; else the reason why not."""
 
     def export(self, job: Job, path: Path) -> Lowered: ...
+
+
+def export(name: str, job: Job, path: Path) -> Lowered:
+    """Write the program of `job` to `path` in the format of the target called `name`, without a word on the way."""
+    with quiet(), torch.no_grad():
+        target: Target = catalog.load("targets", name)
+        return target.export(job, path)
 
 
 def check(target: Target, name: str, recipe: Recipe, max_batch: int | None) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.export import Dim, ExportedProgram
 
-from edgepass.errors import CaptureError, InputError
+from edgepass.errors import CaptureError
 
 CORE_NAMESPACES = ("aten", "prim", "prims", "quantized_decomposed", "_operator", "higher_order")
 
@@ -47,35 +47,30 @@ class Program:
 
 
 def capture(
-    model: nn.Module,
+    model: nn.Module | ExportedProgram,
     args: tuple[Tensor, ...],
     *,
     decompositions: Mapping[OpOverload, Callable[..., Any]] | None = None,
     max_batch: int | None = None,
 ) -> Program:
-    """Capture `model` as called with `args`.
+    """Capture `model` as called with `args`; a model that is a program already stays as it is.
 
     Custom operations are decomposed by the explicit table `decompositions` {operation: formula in torch}, and where it
     says nothing by the Python function that the operation was defined with.
     Raises CaptureError naming the user's line, or the operation for which there is no formula.
     """
-    model = model.eval()
-    try:
-        with quiet(), torch.no_grad():
-            exported = torch.export.export(model, args, strict=False, dynamic_shapes=_dynamic(args, max_batch))
-    except Exception as error:
-        raise CaptureError(_explain(error, max_batch)) from None
+    if isinstance(model, ExportedProgram):
+        exported = model
+    else:
+        try:
+            with quiet(), torch.no_grad():
+                exported = torch.export.export(
+                    model.eval(), args, strict=False, dynamic_shapes=_dynamic(args, max_batch)
+                )
+        except Exception as error:
+            raise CaptureError(_explain(error, max_batch)) from None
     exported = _decompose(exported, decompositions or {})
     return Program(exported=exported, args=args, keep=tuple(getattr(model, "keep_float", ())), max_batch=max_batch)
-
-
-def load_pt2(path: Path) -> ExportedProgram:
-    """The program in a `.pt2` file that torch.export.save wrote. Call only after the file was found sound in a child."""
-    with quiet():
-        try:
-            return torch.export.load(path)
-        except Exception as error:
-            raise InputError(f"{path} is not a program that torch.export.save wrote: {_first_line(error)}") from None
 
 
 @contextmanager
@@ -129,7 +124,8 @@ def _decompose(exported: ExportedProgram, table: Mapping[OpOverload, Callable[..
             "offer get_decompositions() -> {operation: function} in the model file"
         )
     with quiet(), torch.no_grad():
-        return exported.run_decompositions({op: formula for op, formula in formulas.items() if formula})
+        decomposed: ExportedProgram = exported.run_decompositions({op: f for op, f in formulas.items() if f})
+    return decomposed
 
 
 def _defined_with(op: OpOverload) -> Callable[..., Any] | None:

@@ -1,18 +1,15 @@
 """Core ML: an ML program for iOS 17 and later, in a `.mlpackage`."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
-import torch
+from edgepass.exporters import Job, Lowered
+from edgepass.quantize.pt2e import module_path
+from edgepass.quantize.recipe import Scheme
 from torch.export import ExportedProgram
 
 from edgepass import rewrites
 from edgepass.errors import MissingExtraError
-from edgepass.exporters import Job, Lowered
-from edgepass.exporters._capture import quiet
-from edgepass.quantize.pt2e import module_path
-from edgepass.quantize.recipe import Scheme
 
 extra = "coreml"
 runtime = "coreml"
@@ -31,26 +28,23 @@ EVERY_WEIGHT = 0
 def export(job: Job, path: Path) -> Lowered:
     """Write the program of `job` to `path`, a directory as Core ML packages are."""
     try:
-        logging.getLogger("coremltools").setLevel(logging.ERROR)  # it warns of every torch newer than 2.7 on import
-        with quiet():
-            import coremltools as ct
+        import coremltools as ct
     except ImportError:
         raise MissingExtraError("coremltools", extra) from None
 
-    with quiet(), torch.no_grad():
-        program = job.program.exported if job.recipe.scheme != "static" else job.program.retrace(job.quantised(fold=True))
-        program = rewrites.apply(program, REWRITES)
-        model = ct.convert(
-            program,
-            minimum_deployment_target=ct.target.iOS17,
-            compute_precision=_precision(ct, job, program),
-            inputs=_inputs(ct, job),
-            skip_model_load=True,
-        )
-        if job.recipe.scheme == "weight-only":
-            model = _int8_weights(model, _kept(job, program))
-        _name_io(model, job)
-        model.save(str(path))
+    program = job.program.exported if job.recipe.scheme != "static" else job.program.retrace(job.quantised(fold=True))
+    program = rewrites.apply(program, REWRITES)
+    model = ct.convert(
+        program,
+        minimum_deployment_target=ct.target.iOS17,
+        compute_precision=_precision(ct, job, program),
+        inputs=_inputs(ct, job),
+        skip_model_load=True,
+    )
+    if job.recipe.scheme == "weight-only":
+        model = _int8_weights(model, _kept(job, program))
+    _name_io(model, job)
+    model.save(str(path))
     return Lowered()
 
 

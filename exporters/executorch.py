@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from edgepass.exporters import Job, Lowered
+from edgepass.quantize.float16 import to_float16
+from edgepass.quantize.recipe import Scheme
 from torch.export import ExportedProgram
 
 from edgepass import rewrites
 from edgepass.errors import MissingExtraError
-from edgepass.exporters import Job, Lowered
-from edgepass.exporters._capture import quiet
 from edgepass.manifest import Fallback
-from edgepass.quantize.float16 import to_float16
-from edgepass.quantize.recipe import Scheme
 
 extra = "executorch"
 runtime = "executorch"
@@ -50,15 +49,14 @@ def export(job: Job, path: Path) -> Lowered:
     partitioners = [XnnpackPartitioner()]
     if job.recipe.scheme == "dynamic":
         partitioners.insert(0, XnnpackDynamicallyQuantizedPartitioner())
-    with quiet(), torch.no_grad():
-        program = rewrites.apply(_formatted(job), REWRITES)
-        # The rewrites' rows of 1/D are constants, but only once something has computed them.
-        # Dequantised int8 weights are constants too, and folding those would undo the recipe.
-        program = constant_prop_pass(program, custom_skip_targets=set(_QUANT_PRIMITIVES))
-        with _reasons() as reasons:
-            edge = to_edge_transform_and_lower(program, partitioner=partitioners)
-        fallbacks = _fallbacks(edge.exported_program(), reasons)
-        path.write_bytes(edge.to_executorch().buffer)
+    program = rewrites.apply(_formatted(job), REWRITES)
+    # The rewrites' rows of 1/D are constants, but only once something has computed them.
+    # Dequantised int8 weights are constants too, and folding those would undo the recipe.
+    program = constant_prop_pass(program, custom_skip_targets=set(_QUANT_PRIMITIVES))
+    with _reasons() as reasons:
+        edge = to_edge_transform_and_lower(program, partitioner=partitioners)
+    fallbacks = _fallbacks(edge.exported_program(), reasons)
+    path.write_bytes(edge.to_executorch().buffer)
     return Lowered(fallbacks=fallbacks)
 
 

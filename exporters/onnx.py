@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from edgepass.exporters import Job, Lowered
+from edgepass.quantize.float16 import to_float16
+from edgepass.quantize.recipe import Scheme
 from torch.export import ExportedProgram
 
 from edgepass.errors import MissingExtraError
-from edgepass.exporters import Job, Lowered
-from edgepass.exporters._capture import quiet
-from edgepass.quantize.float16 import to_float16
-from edgepass.quantize.recipe import Scheme
 
 extra = "onnx"
 runtime = "onnx"
@@ -27,13 +26,12 @@ def export(job: Job, path: Path) -> Lowered:
         import onnxscript  # noqa: F401
     except ImportError:
         raise MissingExtraError("onnx, onnxruntime or onnxscript", extra) from None
-    with quiet(), torch.no_grad():
-        program = _formatted(job)
-        converted: Any = torch.onnx.export(program, job.program.args, dynamo=True, verbose=False)
-        model = converted.model_proto
-        if job.recipe.scheme == "dynamic":
-            model = _dynamic(model, path)
-        onnx.save_model(model, str(path))
+    program = _formatted(job)
+    converted: Any = torch.onnx.export(program, job.program.args, dynamo=True, verbose=False)
+    model = converted.model_proto
+    if job.recipe.scheme == "dynamic":
+        model = _dynamic(model, path)
+    onnx.save_model(model, str(path))
     return Lowered()
 
 

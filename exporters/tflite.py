@@ -7,13 +7,11 @@ ai-edge-quantizer, which reaches operations (embeddings, say) that a PT2E graph 
 from pathlib import Path
 from typing import Any
 
-import torch
+from edgepass.exporters import Job, Lowered
+from edgepass.quantize.recipe import Scheme
 
 from edgepass import rewrites
 from edgepass.errors import MissingExtraError
-from edgepass.exporters import Job, Lowered
-from edgepass.exporters._capture import quiet
-from edgepass.quantize.recipe import Scheme
 
 extra = "tflite"
 runtime = "tflite"
@@ -33,16 +31,15 @@ def export(job: Job, path: Path) -> Lowered:
         import litert_torch
     except ImportError:
         raise MissingExtraError("litert-torch", extra) from None
-    with quiet(), torch.no_grad():
-        if job.recipe.scheme == "static":
-            model = litert_torch.convert(job.quantised(fold=False), job.program.args, quant_config=_static())
-        else:
-            program = rewrites.apply(job.program.exported, REWRITES)
-            model = litert_torch.convert(program.module(), job.program.args)
-        content = bytes(model.model_content())
-        notes: list[str] = []
-        if job.recipe.scheme not in ("float32", "static"):
-            content, notes = _post_training(content, job.recipe.scheme)
+    if job.recipe.scheme == "static":
+        model = litert_torch.convert(job.quantised(fold=False), job.program.args, quant_config=_static())
+    else:
+        program = rewrites.apply(job.program.exported, REWRITES)
+        model = litert_torch.convert(program.module(), job.program.args)
+    content = bytes(model.model_content())
+    notes: list[str] = []
+    if job.recipe.scheme not in ("float32", "static"):
+        content, notes = _post_training(content, job.recipe.scheme)
     path.write_bytes(content)
     return Lowered(notes=notes)
 
@@ -96,5 +93,5 @@ def _raise_version(content: bytes) -> tuple[bytes, list[str]]:
         return content, []
     builder = flatbuffers.Builder(len(content))
     builder.Finish(model.Pack(builder), b"TFL3")
-    note = f"FULLY_CONNECTED raised to version {HYBRID_PER_CHANNEL}: TFLite 2.14 and older must refuse the file, not misread it"
-    return bytes(builder.Output()), [note]
+    note = f"FULLY_CONNECTED raised to version {HYBRID_PER_CHANNEL}, so that TFLite 2.14 and older refuse the file"
+    return bytes(builder.Output()), [f"{note} rather than misread it"]

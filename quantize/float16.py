@@ -1,18 +1,17 @@
 """float16: the whole graph in half precision but for the parts that are kept, inputs and outputs still float32.
 
-    before   x(f32) ─ kept ─ linear ─ … ─ y(f32)
-    after    x(f32) ─ kept ─ to(f16) ─ linear(f16 weights) ─ … ─ to(f32) ─ y(f32)
+before   x(f32) ─ kept ─ linear ─ … ─ y(f32)
+after    x(f32) ─ kept ─ to(f16) ─ linear(f16 weights) ─ … ─ to(f32) ─ y(f32)
 """
 
 from collections.abc import Collection
 
 import torch
+from edgepass.quantize.pt2e import module_path
+from edgepass.quantize.recipe import Recipe
 from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
-
-from edgepass.quantize.pt2e import module_path
-from edgepass.quantize.recipe import Recipe
 
 
 def to_float16(module: GraphModule, recipe: Recipe, keep_ops: Collection[OpOverload] = ()) -> GraphModule:
@@ -68,4 +67,6 @@ def _halve(module: GraphModule, name: str) -> None:
     if tensor.dtype != torch.float32:
         return
     half = tensor.detach().to(torch.float16)
-    setattr(owner, leaf, torch.nn.Parameter(half, requires_grad=False) if isinstance(tensor, torch.nn.Parameter) else half)
+    setattr(
+        owner, leaf, torch.nn.Parameter(half, requires_grad=False) if isinstance(tensor, torch.nn.Parameter) else half
+    )

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from edgepass.quantize.recipe import Recipe
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from edgepass.errors import InputError, MissingExtraError, RefusedError
-from edgepass.quantize.recipe import Recipe
 
 ATEN = torch.ops.aten
 # Operations with weights, and the ones that XNNPACK fuses into them. The rest of the graph stays float: a residual
@@ -24,9 +24,7 @@ WEIGHTED = {ATEN.linear.default, ATEN.conv1d.default, ATEN.conv2d.default, ATEN.
 FUSED = {ATEN.relu.default, ATEN.relu_.default, ATEN.hardtanh.default, ATEN.hardtanh_.default}
 
 
-def prepare(
-    module: GraphModule, recipe: Recipe, calibration: Sequence[tuple[Tensor, ...]] | None
-) -> GraphModule:
+def prepare(module: GraphModule, recipe: Recipe, calibration: Sequence[tuple[Tensor, ...]] | None) -> GraphModule:
     """`module` with observers in, calibrated, ready for `convert`.
 
     calibration: argument tuples of the captured shapes. A static recipe needs real ones; any other needs one of any
@@ -57,12 +55,18 @@ def prepare(
 
 
 def convert(prepared: GraphModule, *, fold: bool) -> GraphModule:
-    """The quantised graph; consumes `prepared`. `fold`: store int8 weights (ExecuTorch, Core ML, ONNX), or float ones and a quantise (TFLite)."""
+    """The quantised graph; consumes `prepared`.
+
+    `fold`: hold int8 weights (ExecuTorch, Core ML, ONNX), or float ones behind a quantise (TFLite).
+    Raises RefusedError when the model has no weight to quantise.
+    """
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
     converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold)
     if not any("quantize_per" in str(node.target) for node in converted.graph.nodes):
-        raise RefusedError("the recipe asks for int8 weights, but the model has no linear or convolution to quantise; take fp16")
+        raise RefusedError(
+            "the recipe asks for int8 weights, but the model has no linear or convolution to quantise; take fp16"
+        )
     return converted
 
 

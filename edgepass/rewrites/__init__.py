@@ -28,4 +28,5 @@ def apply(program: ExportedProgram, names: Sequence[str]) -> ExportedProgram:
     for name in names:
         table |= catalog.load("rewrites", name).TABLE
     with torch.no_grad():
-        return program.run_decompositions(table)
+        rewritten: ExportedProgram = program.run_decompositions(table)
+    return rewritten

@@ -16,7 +16,8 @@ from edgepass.rewrites.norm import mean_last
 def mean(x: Tensor, dims: Sequence[int] | None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
     """Mean over `dims`, as torch.mean."""
     if dims is None or len(dims) != 1 or dtype is not None or not x.is_floating_point():
-        return NotImplemented
+        left_alone: Tensor = NotImplemented  # what torch.export takes for "not decomposed"
+        return left_alone
     dim = dims[0] % x.dim()
     last = x.dim() - 1
     y = mean_last(x if dim == last else x.transpose(dim, last))

@@ -36,6 +36,8 @@ class Contents:
     delegated_flops: float | None = None
     fallbacks: list[Fallback] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    content_sha256: str | None = None
+    """Equal for equal models, for a format in which two conversions of one model differ in bytes."""
 
 
 class Session(Protocol):

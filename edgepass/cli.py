@@ -1,0 +1,343 @@
+"""The command line: formats and exits; decides nothing.
+
+Imports stay inside the commands, so that `edgepass --help` waits for nothing.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgepass import __version__
+from edgepass._units import RATIO_DB, SHARE, SIZE, TIME
+from edgepass.errors import BAD_INPUT, GATE_FAILED, INTERNAL, INTERRUPTED, NOT_EVALUATED, OK, EdgepassError
+
+if TYPE_CHECKING:
+    from edgepass.gates import Gates
+    from edgepass.manifest import Manifest
+
+Command = Callable[..., None]
+EXIT_OF = {"pass": OK, "fail": GATE_FAILED, "not-evaluated": NOT_EVALUATED}
+MODEL_HELP = "MODEL is a preset, a RUN/ folder, a .pt2 file, or file.py:get_model."
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else, on stdout.")
+threads = click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 64), help="Of each runtime.")
+overwrite = click.option("--overwrite", is_flag=True, help="Replace the output folder if it exists.")
+
+
+def output(text: str) -> Callable[[Command], Command]:
+    """-o, for a folder."""
+    return click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help=text)
+
+
+def bounds(command: Command) -> Command:
+    """The gates, as options."""
+    for flag, kind, text in (
+        ("--min-delegated", SHARE, "Least share of the FLOPs in an accelerated backend, e.g. 95%."),
+        ("--max-latency", TIME, "Longest median inference on this host, e.g. 2ms."),
+        ("--max-peak-memory", SIZE, "Most memory that loading and running may add, e.g. 8MB."),
+        ("--max-size", SIZE, "Largest file, e.g. 300KB."),
+        ("--min-sqnr", RATIO_DB, "Least signal to quantisation noise ratio against float32, e.g. 20dB."),
+        ("--max-metric-drop", SHARE, "Most that the task metric may worsen against float32, e.g. 1%."),
+    ):
+        command = click.option(flag, type=kind, help=text)(command)
+    return command
+
+
+def data(command: Command) -> Command:
+    """Where calibration and evaluation data come from."""
+    for flag, text in (
+        ("--eval-data", "What files are judged on: .npz, .safetensors, .csv or file.py:function."),
+        ("--calibration-data", "What static int8 gets its ranges from; the same kinds."),
+    ):
+        command = click.option(flag, metavar="F", help=text)(command)
+    most = click.option(
+        "--eval-samples", type=click.IntRange(1), help="At most that many, spread evenly. [default: all]"
+    )
+    few = click.option("--calibration-samples", type=click.IntRange(1), default=64, show_default=True)
+    return most(few(command))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="edgepass")
+def cli() -> None:
+    """Export a PyTorch model to phones, and prove that each file is as accurate, small and light as asked.
+
+    Exit codes: 0 ok, 1 internal error, 2 a gate failed, 3 usage or bad input, 4 something is not installed,
+    5 a gate could not be evaluated.
+    """
+
+
+@cli.command()
+@click.argument("csv", type=click.Path(path_type=Path))
+@output("The RUN/ folder to write.")
+@click.option("--horizon", required=True, type=click.IntRange(1), help="Rows to forecast.")
+@click.option("--lookback", default=336, show_default=True, type=click.IntRange(1), help="Rows to forecast from.")
+@click.option("--time-column", help="[default: found by its name or its values]")
+@click.option("--columns", help="Comma-separated. [default: all numeric ones]")
+@click.option("--preset", default="single-s", show_default=True, help="See `edgepass list presets`.")
+@click.option("--split", default="70/10/20", show_default=True, help="Train/validation/test shares, or ett.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--epochs", type=click.IntRange(0), help="At most. [default: the trainer's]")
+@overwrite
+@as_json
+def fit(csv: Path, output: Path, columns: str | None, epochs: int | None, as_json: bool, **settings: Any) -> None:
+    """Train a forecaster on a CSV. The same command continues a fit that was killed."""
+    from edgepass import _terminal
+    from edgepass.fit import EPOCHS
+    from edgepass.fit import fit as train
+
+    names = [name.strip() for name in columns.split(",")] if columns else None
+    with _terminal.epochs(silent=as_json) as progress:
+        result = train(
+            csv, out=output, columns=names, epochs=EPOCHS if epochs is None else epochs, progress=progress, **settings
+        )
+    if as_json:
+        _print_json(result)
+    else:
+        _print_fit(result)
+
+
+@cli.command(epilog=MODEL_HELP)
+@click.argument("model")
+@output("The folder to write.")
+@click.option("--target", "targets", multiple=True, help="Repeatable. [default: executorch, coreml, tflite]")
+@click.option("--recipe", "recipes", multiple=True, help="Repeatable. [default: static_wi8_ai8]")
+@data
+@click.option("--max-batch", type=click.IntRange(2), help="Let the first dimension vary from 1 to this.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of synthetic data.")
+@bounds
+@threads
+@overwrite
+@as_json
+def export(
+    model: str,
+    output: Path,
+    targets: tuple[str, ...],
+    recipes: tuple[str, ...],
+    max_batch: int | None,
+    threads: int,
+    overwrite: bool,
+    as_json: bool,
+    **rest: Any,
+) -> None:
+    """Write MODEL for each target, run each written file, and judge it."""
+    from edgepass import _terminal, pipeline, staging
+
+    plan = pipeline.Plan.of(targets, recipes, max_batch)
+    staging.refuse_existing(output, overwrite=overwrite)
+    gates = _gates(rest)
+    with _terminal.Steps(silent=as_json) as steps:
+        steps.say(f"loading {model}")
+        task = _task(model, rest)
+        result = pipeline.export(task, plan, output, gates, threads=threads, overwrite=overwrite, say=steps.say)
+    _finish(result, output, as_json=as_json)
+
+
+@cli.command(epilog=MODEL_HELP)
+@click.argument("path", type=click.Path(path_type=Path), metavar="OUT/|FILE")
+@click.option(
+    "--reference", metavar="MODEL", help="The float model to judge by. [default: the one that OUT/ was made from]"
+)
+@click.option("--recipe", help="What FILE claims to be made by; its default gates and its audit then hold.")
+@data
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of synthetic data.")
+@bounds
+@threads
+@as_json
+def validate(path: Path, reference: str | None, recipe: str | None, threads: int, as_json: bool, **rest: Any) -> None:
+    """Judge the files in OUT/ again, or one file that another tool made. Writes nothing."""
+    from edgepass import _terminal, validation
+
+    with _terminal.Steps(silent=as_json) as steps:
+        result = validation.validate(
+            path,
+            load=lambda model: _task(model, rest),
+            reference=reference,
+            recipe=recipe,
+            bounds=_gates(rest),
+            threads=threads,
+            say=steps.say,
+        )
+    _finish(result, None, as_json=as_json)
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path), metavar="OUT/|FILE")
+@click.option("--runs", default=200, show_default=True, type=click.IntRange(1))
+@threads
+@as_json
+def benchmark(path: Path, runs: int, threads: int, as_json: bool) -> None:
+    """Time every file on this host, in a process of its own. A host's latency is not a phone's."""
+    from edgepass import _terminal, benchmarking
+
+    with _terminal.Steps(silent=as_json) as steps:
+        rows = benchmarking.benchmark(path, runs=runs, threads=threads, say=steps.say)
+    if as_json:
+        _print_json(rows)
+    else:
+        _terminal.console.print(benchmarking.table(rows))
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@as_json
+def inspect(file: Path, as_json: bool) -> None:
+    """Show what a file holds: inputs, outputs, weights and their number formats, operations, planned memory."""
+    from edgepass import _terminal, inspection
+
+    contents = inspection.inspect(file)
+    if as_json:
+        _print_json(contents)
+    else:
+        for part in inspection.tables(file, contents):
+            _terminal.console.print(part)
+
+
+@cli.command()
+@click.argument("out", type=click.Path(path_type=Path))
+def report(out: Path) -> None:
+    """Write OUT/report.html again from the manifest and the golden samples."""
+    from edgepass import report as page
+
+    click.echo(str(page.write(out)))
+
+
+@cli.command("list")
+@click.argument("kind")
+@as_json
+def list_(kind: str, as_json: bool) -> None:
+    """Show what is on offer: mixers, presets, recipes, rewrites, runtimes or targets."""
+    from edgepass import catalog
+
+    names = catalog.names(kind)
+    if as_json:
+        _print_json(names)
+    else:
+        click.echo("\n".join(names))
+
+
+@cli.command()
+@as_json
+def doctor(as_json: bool) -> None:
+    """Import every target's packages and run a one-operation export through each."""
+    from edgepass import _terminal
+    from edgepass import doctor as probes
+    from edgepass.errors import NOT_INSTALLED
+
+    found = probes.check()
+    if as_json:
+        _print_json(found)
+    else:
+        _terminal.console.print(probes.table(found))
+    sys.exit(OK if all(probe.ok for probe in found) else NOT_INSTALLED)
+
+
+@cli.command()
+@click.option("-o", "--output", default="demo-out", show_default=True, type=click.Path(path_type=Path, file_okay=False))
+@as_json
+def demo(output: Path, as_json: bool) -> None:
+    """Fit half-hourly electricity demand, export int8 and fp16 to all three formats, and judge every file."""
+    from edgepass import _terminal
+    from edgepass import demo as story
+
+    with _terminal.epochs(silent=as_json) as progress, _terminal.Steps(silent=as_json) as steps:
+        fitted, result = story.run(output, progress=progress, say=steps.say)
+    if not as_json:
+        _print_fit(fitted)
+    _finish(result, output / story.OUT, as_json=as_json)
+
+
+def main() -> None:
+    """Entry point: every error becomes one sentence and its exit code."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # converters' own progress bars
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as usage:
+        click.echo(usage.format_message())
+        sys.exit(BAD_INPUT)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(BAD_INPUT)
+    except EdgepassError as error:
+        click.echo(f"edgepass: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("edgepass: stopped; nothing half-written was left in the output folder", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(OK)
+    except Exception as error:
+        if os.environ.get("EDGEPASS_TRACEBACK"):
+            raise
+        click.echo(
+            f"edgepass: internal error, {type(error).__name__}: {error}; "
+            "please report it with the traceback that EDGEPASS_TRACEBACK=1 shows",
+            err=True,
+        )
+        sys.exit(INTERNAL)
+
+
+def _task(model: str, options: dict[str, Any]) -> Any:
+    from edgepass import source
+
+    return source.load(
+        model,
+        calibration=options["calibration_data"],
+        evaluation=options["eval_data"],
+        calibration_samples=options["calibration_samples"],
+        evaluation_samples=options["eval_samples"],
+        seed=options["seed"],
+    )
+
+
+def _gates(options: dict[str, Any]) -> "Gates":
+    from dataclasses import fields
+
+    from edgepass.gates import Gates
+
+    return Gates(**{f.name: options[f.name] for f in fields(Gates) if f.name in options})
+
+
+def _finish(result: "Manifest", folder: Path | None, *, as_json: bool) -> None:
+    """Print the verdict and exit with its code."""
+    from edgepass import _terminal
+    from edgepass import report as page
+    from edgepass.manifest import REPORT
+
+    if as_json:
+        _print_json(result)
+    else:
+        _terminal.console.print(page.table(result))
+        for line in page.summary_lines(result):
+            _terminal.console.print(line, markup=False)
+        if folder is not None:
+            click.echo(f"report: {folder / REPORT}")
+    sys.exit(EXIT_OF[result.verdict])
+
+
+def _print_fit(result: Any) -> None:
+    from rich.table import Table
+
+    from edgepass import _terminal
+
+    view = Table(title=f"test error in scaled units, {result.parameters:,} parameters")
+    view.add_column("model")
+    view.add_column("MSE", justify="right")
+    view.add_column("MAE", justify="right")
+    for row in result.rows:
+        view.add_row(row.name, f"{row.mse:.4f}", f"{row.mae:.4f}")
+    _terminal.console.print(view)
+    for note in result.notes:
+        _terminal.console.print(note, markup=False)
+    click.echo(f"run: {result.folder}")
+
+
+def _print_json(value: Any) -> None:
+    import msgspec
+
+    text = msgspec.json.encode(value, enc_hook=str)
+    click.echo(msgspec.json.format(text, indent=2).decode())

@@ -1,0 +1,191 @@
+"""Judging: one written file, run from disk in a process of its own, as a record with a verdict."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from edgepass import catalog, gates, parity
+from edgepass.errors import ArtifactError, InputError
+from edgepass.gates import Gates
+from edgepass.manifest import ArtifactRecord, Fallback, Histogram, Latency, Memory, Metric
+from edgepass.quantize.audit import Requested, audit
+from edgepass.quantize.recipe import Recipe
+from edgepass.runtimes import Array, _child
+from edgepass.task import Samples, Score
+
+BINS = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Yardstick:
+    """The float32 model as a file of the same target, run in the same way: what memory and latency are held against."""
+
+    peak_bytes: int
+    p50_us: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standard:
+    """What files are judged by: the evaluation samples, the reference's outputs on them, and the metric."""
+
+    samples: Samples
+    reference: list[Array]
+    score: Score | None
+    threads: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A file to judge, and what is known about it from elsewhere."""
+
+    path: Path
+    target: str
+    runtime: str
+    recipe: Recipe | None
+    requested: Sequence[Requested] = ()
+    fallbacks: Sequence[Fallback] = ()
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+def runtime_of(path: Path) -> str:
+    """Name of the runtime for a file, by its ending. Raises InputError."""
+    known = {catalog.load("runtimes", name).suffix: name for name in catalog.names("runtimes")}
+    if path.suffix not in known:
+        raise InputError(f"{path} is of no kind that is known here; there is: {', '.join(sorted(known))}")
+    if not path.exists():
+        raise InputError(f"no file {path}")
+    return known[path.suffix]
+
+
+def time_float(path: Path, runtime: str, samples: Samples, threads: int) -> Yardstick:
+    """Memory and latency of the float32 file; one sample is enough for both."""
+    measured = _child.run(runtime, path, [x[:1] for x in samples.inputs], threads=threads)
+    return Yardstick(peak_bytes=measured.peak_bytes, p50_us=measured.latency.p50_us)
+
+
+def judge(
+    candidate: Candidate, standard: Standard, bounds: Gates, yardstick: Yardstick | None = None
+) -> tuple[ArtifactRecord, list[Array]]:
+    """The record of one file, and its outputs on the evaluation samples.
+
+    `bounds` are the user's; the recipe's own hold where those say nothing and where there is something to measure.
+    A file that its runtime cannot survive is a failed record, not an error: the others are still judged.
+    """
+    path = candidate.path
+    recipe = candidate.recipe.name if candidate.recipe else "unknown"
+    record = ArtifactRecord(
+        target=candidate.target,
+        file=path.name,
+        bytes=size(path),
+        content_sha256="",
+        recipe=recipe,
+        verdict="fail",
+        reasons=[],
+        runtime=candidate.runtime,
+        fallbacks=list(candidate.fallbacks),
+        notes=list(candidate.notes),
+    )
+    try:
+        contents = _child.inspect(candidate.runtime, path)
+        record = replace(record, content_sha256=contents.content_sha256 or sha256(path))
+        measured = _child.run(candidate.runtime, path, standard.samples.inputs, threads=standard.threads)
+        outputs = aligned(measured.outputs, standard.reference, path)
+    except ArtifactError as error:
+        return replace(record, content_sha256=record.content_sha256 or sha256(path), reasons=[str(error)]), []
+    evidence = measured.latency.evidence
+    fallbacks = list(candidate.fallbacks) or contents.fallbacks
+    record = replace(
+        record,
+        parity=worst_parity(standard.reference, outputs),
+        metric=_metric(standard, outputs),
+        memory=Memory(
+            planned_bytes=contents.planned_bytes,
+            peak_bytes=measured.peak_bytes,
+            baseline_bytes=yardstick.peak_bytes if yardstick else None,
+            evidence=evidence,
+        ),
+        latency=measured.latency,
+        delegated_flops=contents.delegated_flops,
+        fallbacks=fallbacks,
+        audit=audit(recipe, candidate.requested, contents.weights),
+        errors=histogram(standard.reference, outputs),
+        notes=[*candidate.notes, *contents.notes, *_slower(measured.latency, yardstick, recipe)],
+    )
+    verdict, reasons = gates.judge(record, applicable(record, bounds, candidate.recipe))
+    return replace(record, verdict=verdict, reasons=reasons), outputs
+
+
+def applicable(record: ArtifactRecord, bounds: Gates, recipe: Recipe | None) -> Gates:
+    """The user's bounds, over those of the recipe's that can be evaluated: a default never asks for data."""
+    defaults = recipe.bounds if recipe else Gates(min_sqnr=UNKNOWN_MIN_SQNR)
+    if record.metric is None:
+        defaults = replace(defaults, max_metric_drop=None)
+    if record.audit is None or record.audit.coverage is None:
+        defaults = replace(defaults, min_coverage=None)
+    return bounds.over(defaults)
+
+
+UNKNOWN_MIN_SQNR = 15.0
+"""dB; the bound of the coarsest recipe, for a file that nobody says the recipe of."""
+
+
+def aligned(outputs: list[Array], reference: list[Array], path: Path) -> list[Array]:
+    """The outputs in the reference's shapes. Raises ArtifactError when they cannot be the same thing."""
+    if [o.size for o in outputs] != [r.size for r in reference]:
+        given, wanted = ([list(a.shape[1:]) for a in arrays] for arrays in (outputs, reference))
+        raise ArtifactError(
+            f"{path} gives outputs of shape {given}, the reference {wanted}; they are not the same model"
+        )
+    return [o.reshape(r.shape) for o, r in zip(outputs, reference, strict=True)]
+
+
+def worst_parity(reference: list[Array], outputs: list[Array]) -> parity.Parity:
+    """Parity of the output that is furthest from its reference."""
+    return min((parity.compare(r, o) for r, o in zip(reference, outputs, strict=True)), key=lambda p: p.sqnr_db)
+
+
+def histogram(reference: list[Array], outputs: list[Array]) -> Histogram | None:
+    """Absolute errors of all outputs; None when any is not finite."""
+    errors = np.concatenate([
+        np.abs(o.astype(np.float64) - r.astype(np.float64)).ravel() for r, o in zip(reference, outputs, strict=True)
+    ])
+    if not np.isfinite(errors).all():
+        return None
+    counts, edges = np.histogram(errors, bins=BINS, range=(0.0, float(errors.max()) or 1.0))
+    return Histogram(edges=edges.tolist(), counts=counts.tolist())
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files in a package."""
+    return sum(f.stat().st_size for f in _files(path))
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes, or of the names and bytes of a package's files."""
+    digest = hashlib.sha256()
+    for file in _files(path):
+        if path.is_dir():
+            digest.update(file.relative_to(path).as_posix().encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
+
+
+def _metric(standard: Standard, outputs: list[Array]) -> Metric | None:
+    if standard.score is None or standard.samples.targets is None:
+        return None
+    return standard.score.metric(standard.reference[0], outputs[0], standard.samples.targets)
+
+
+def _slower(latency: Latency, yardstick: Yardstick | None, recipe: str) -> list[str]:
+    comparable = yardstick is not None and latency.evidence != "reference executor"
+    if yardstick is None or not comparable or latency.p50_us <= yardstick.p50_us or recipe == "fp32":
+        return []
+    ratio = latency.p50_us / yardstick.p50_us
+    return [f"{recipe} is {ratio:.2f} times as slow here as float32 in the same runtime ({latency.evidence})"]

@@ -1,0 +1,244 @@
+"""The whole story on one page: a model and a budget in, judged files out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from edgepass import catalog, exporters, gates, judging, manifest, report, staging
+from edgepass.errors import InputError
+from edgepass.exporters import Job
+from edgepass.exporters._capture import Program, capture
+from edgepass.gates import Gates
+from edgepass.judging import Candidate, Standard, Yardstick
+from edgepass.manifest import ArtifactRecord, Manifest, ModelInfo, TensorSpec
+from edgepass.quantize import audit
+from edgepass.quantize import recipe as recipes
+from edgepass.quantize.recipe import Recipe
+from edgepass.runtimes import Array
+from edgepass.task import Samples, Score, Task, check_args, collect, default_score, synthetic
+
+TARGETS = ("executorch", "coreml", "tflite")
+RECIPE = "static_wi8_ai8"
+GOLDEN_SAMPLES = 4
+PACKAGES = (
+    "edgepass", "torch", "executorch", "torchao", "coremltools", "litert-torch", "ai-edge-litert",
+    "ai-edge-quantizer", "onnx", "onnxruntime", "numpy",
+)  # fmt: skip
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is to be written: every recipe for every target. Checked when made, before any model is loaded."""
+
+    targets: tuple[str, ...]
+    recipes: tuple[Recipe, ...]
+    max_batch: int | None = None
+
+    @staticmethod
+    def of(targets: Sequence[str], names: Sequence[str], max_batch: int | None = None) -> "Plan":
+        """Raises UnknownNameError or RefusedError."""
+        plan = Plan(
+            targets=tuple(dict.fromkeys(targets)) or TARGETS,
+            recipes=tuple(recipes.read(name) for name in dict.fromkeys(names)) or (recipes.read(RECIPE),),
+            max_batch=max_batch,
+        )
+        for name in plan.targets:
+            for recipe in plan.recipes:
+                exporters.check(catalog.load("targets", name), name, recipe, max_batch)
+        return plan
+
+
+def build(
+    model: Any,
+    example_inputs: Any,
+    *,
+    out: Path | str,
+    targets: Sequence[str] = (),
+    recipe: str | Sequence[str] = (),
+    calibration: Any = None,
+    evaluate: Any = None,
+    metric: Callable[[Array, Array], float] | None = None,
+    higher_is_better: bool = False,
+    bounds: Gates | None = None,
+    overwrite: bool = False,
+) -> Manifest:
+    """Export a torch.nn.Module, run and judge each written file, and leave all of it in the folder `out`.
+
+    example_inputs: tuple of tensors that fixes all shapes. calibration: iterable of argument tuples.
+    evaluate: iterable of argument tuples, or of pairs (arguments, target). metric(outputs, targets) on arrays [n, ...].
+    Raises InputError and its kin (see edgepass.errors); a failed gate is in the verdict, not raised.
+    """
+    plan = Plan.of(targets, [recipe] if isinstance(recipe, str) else recipe)
+    args = check_args(example_inputs, "example_inputs")
+    samples = synthetic(args, 0) if evaluate is None else collect(evaluate, args, "evaluate")
+    name = type(model).__name__.lower()
+    score = None
+    if samples.targets is not None:
+        chosen = default_score(samples.targets)
+        score = chosen if metric is None else Score(name="metric", function=metric, higher_is_better=higher_is_better)
+    task = Task(
+        name=name,
+        source=f"{type(model).__module__}.{type(model).__qualname__}",
+        model=model,
+        args=args,
+        calibration=None if calibration is None else collect(calibration, args, "calibration"),
+        evaluation=samples,
+        score=score,
+    )
+    return export(task, plan, Path(out), bounds or Gates(), overwrite=overwrite)
+
+
+def export(
+    task: Task,
+    plan: Plan,
+    out: Path,
+    bounds: Gates,
+    *,
+    threads: int = 1,
+    overwrite: bool = False,
+    say: Say = lambda line: None,
+) -> Manifest:
+    """Write and judge every artifact of `plan` into `out`, with manifest, golden samples and report."""
+    staging.refuse_existing(out, overwrite=overwrite)
+    samples = evaluation(task)
+    say(f"running {task.name} in torch on {len(samples)} samples")
+    standard = Standard(samples=samples, reference=task.reference(samples), score=task.score, threads=threads)
+    say("capturing")
+    program = capture(task.model, task.args, decompositions=task.decompositions, max_batch=plan.max_batch)
+    calibrate = None if task.calibration is None else task.calibration.arguments
+    with staging.folder(out, overwrite=overwrite) as folder:
+        written = write(program, plan, task.name, folder, calibrate, say)
+        yardsticks = _yardsticks(program, plan, written, standard, folder, say)
+        judged: list[tuple[ArtifactRecord, list[Array]]] = []
+        for candidate in written:
+            say(f"judging {candidate.path.name}")
+            judged.append(judging.judge(candidate, standard, bounds, yardsticks[candidate.target]))
+        records = _golden(folder, task, standard, judged)
+        result = manifest_of(task, standard, records, bounds)
+        result.write(folder)
+        report.write(folder)
+    return result
+
+
+def write(
+    program: Program,
+    plan: Plan,
+    name: str,
+    folder: Path,
+    calibrate: Callable[[], list[tuple[Tensor, ...]]] | None,
+    say: Say = lambda line: None,
+) -> list[Candidate]:
+    """Convert: one quantised graph a recipe, one file a recipe and target."""
+    written: list[Candidate] = []
+    for recipe in plan.recipes:
+        job = Job(program, recipe, calibrate)
+        wanted = audit.requested(program.exported, job.recipe)
+        for target_name in plan.targets:
+            target = catalog.load("targets", target_name)
+            path = folder / f"{name}.{recipe.name}{target.suffix}"
+            say(f"writing {path.name}")
+            lowered = exporters.export(target_name, job, path)
+            written.append(
+                Candidate(
+                    path=path,
+                    target=target_name,
+                    runtime=target.runtime,
+                    recipe=recipe,
+                    requested=wanted,
+                    fallbacks=lowered.fallbacks,
+                    notes=lowered.notes,
+                )
+            )
+    return written
+
+
+def evaluation(task: Task) -> Samples:
+    """The evaluation samples; every task has some by now."""
+    if task.evaluation is None:
+        raise InputError(f"{task.source} came without evaluation data; give --eval-data or get_eval_data()")
+    return task.evaluation
+
+
+def _yardsticks(
+    program: Program, plan: Plan, written: list[Candidate], standard: Standard, folder: Path, say: Say
+) -> dict[str, Yardstick]:
+    """The float32 file of each target: one that was asked for, or one made for the comparison alone."""
+    sticks: dict[str, Yardstick] = {}
+    job = Job(program, recipes.read("fp32"))
+    for name in plan.targets:
+        target = catalog.load("targets", name)
+        asked = [c.path for c in written if c.target == name and c.recipe and c.recipe.scheme == "float32"]
+        path = asked[0] if asked else folder / f".float{target.suffix}"
+        say(f"measuring the float model as {target.suffix}")
+        try:
+            if not asked:
+                exporters.export(name, job, path)
+            sticks[name] = judging.time_float(path, target.runtime, standard.samples, standard.threads)
+        finally:
+            if not asked:
+                staging.remove(path)
+    return sticks
+
+
+def _golden(
+    folder: Path, task: Task, standard: Standard, judged: list[tuple[ArtifactRecord, list[Array]]]
+) -> list[ArtifactRecord]:
+    """Save a few samples with every output, for the report and for apps to test against; records name their keys."""
+    rows = np.linspace(0, len(standard.samples) - 1, min(GOLDEN_SAMPLES, len(standard.samples))).round().astype(int)
+    tensors = {f"input_{i}": x[rows] for i, x in enumerate(standard.samples.inputs)}
+    tensors |= {f"reference_{j}": r[rows] for j, r in enumerate(standard.reference)}
+    if standard.samples.targets is not None:
+        tensors["target"] = standard.samples.targets[rows]
+    records = []
+    for record, outputs in judged:
+        key = f"{record.target}.{record.recipe}"
+        tensors |= {f"{key}_{j}": o[rows] for j, o in enumerate(outputs)}
+        records.append(replace(record, golden=key) if outputs else record)
+    save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, folder / manifest.GOLDEN)
+    return records
+
+
+def manifest_of(task: Task, standard: Standard, records: list[ArtifactRecord], bounds: Gates) -> Manifest:
+    """What is written down about one export or validation."""
+    roles = {"calibration": task.calibration, "evaluation": standard.samples}
+    parameters = sum(p.numel() for p in task.module.parameters())
+    return Manifest(
+        verdict=gates.worst([record.verdict for record in records]),
+        model=ModelInfo(
+            name=task.name,
+            source=task.source,
+            inputs=[_spec(f"input_{i}", x) for i, x in enumerate(standard.samples.inputs)],
+            outputs=[_spec(f"output_{j}", r) for j, r in enumerate(standard.reference)],
+            parameters=parameters,
+            columns=list(task.columns),
+        ),
+        versions=versions(),
+        seed=task.seed,
+        gates=bounds.set(),
+        data=task.data + [samples.info(role) for role, samples in roles.items() if samples is not None],
+        artifacts=records,
+        baselines=task.baselines,
+    )
+
+
+def _spec(name: str, array: Array) -> TensorSpec:
+    return TensorSpec(name=name, shape=array.shape[1:], dtype=str(array.dtype))
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that make or run artifacts, those that are installed."""
+    found: dict[str, str] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,294 @@
+"""MODEL on the command line: a preset, a RUN/ folder, a `.pt2` file, or `file.py:get_model`, as a Task."""
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from edgepass import catalog, models, run, task
+from edgepass.data.series import read_csv
+from edgepass.data.windows import Floats, windows
+from edgepass.errors import InputError, UnknownNameError
+from edgepass.runtimes import Array, _child
+from edgepass.runtimes._pt2 import load_program
+from edgepass.task import Samples, Score, Task
+
+LOOKBACK, HORIZON = 336, 96
+"""Sizes of a preset that is exported untrained, to see what it costs."""
+PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
+
+
+def load(
+    model: str,
+    *,
+    calibration: str | None = None,
+    evaluation: str | None = None,
+    calibration_samples: int = 64,
+    evaluation_samples: int | None = None,
+    seed: int = 0,
+) -> Task:
+    """The task that MODEL stands for, with the data that the user names, or that comes with the model.
+
+    `calibration`, `evaluation`: .npz, .safetensors, .csv (windowed as the forecaster says) or file.py:function.
+    Raises InputError or UnknownNameError with one sentence.
+    """
+    found = _find(model, seed, calibration_samples, evaluation_samples)
+    given = {
+        role: _read(where, found, model)
+        for role, where in (("calibration", calibration), ("evaluation", evaluation))
+        if where is not None
+    }
+    samples = {"calibration": found.calibration, "evaluation": found.evaluation} | given
+    calibrate, judge = samples["calibration"], samples["evaluation"]
+    if judge is None:
+        judge = task.synthetic(found.args, seed)
+    score = found.score
+    if score is None and judge.targets is not None:
+        score = task.default_score(judge.targets)
+    return replace(
+        found,
+        calibration=None if calibrate is None else calibrate.spread(calibration_samples),
+        evaluation=judge.spread(evaluation_samples),
+        score=score,
+    )
+
+
+def _find(model: str, seed: int, calibration_samples: int, evaluation_samples: int | None) -> Task:
+    path = Path(model)
+    file, _, function = model.rpartition(":")
+    if file.endswith(".py"):
+        return _user_file(Path(file), function, model)
+    if path.suffix == ".py":
+        raise InputError(f"{model} is a Python file; name the function in it that gives the model: {model}:get_model")
+    if path.suffix in PICKLES:
+        raise InputError(
+            f"{model} may be a pickle, which can run any code, so it is never opened; save the program with "
+            "torch.export.save to a .pt2 file, or give file.py:get_model that builds the model and loads safetensors"
+        )
+    if path.suffix == ".pt2":
+        return _pt2(path)
+    if path.is_dir():
+        return _run(path, calibration_samples, evaluation_samples)
+    if model in catalog.names("presets") or (path.suffix == ".toml" and path.is_file()):
+        return _preset(model, seed)
+    if "/" in model or path.suffix:
+        raise InputError(f"no {model}; give a preset, a RUN/ folder, a .pt2 file or file.py:get_model")
+    raise UnknownNameError("preset", model, catalog.names("presets"))
+
+
+def _preset(name: str, seed: int) -> Task:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = models.create(name, lookback=LOOKBACK, horizon=HORIZON)
+    series_TC = _waves(4096, seed)
+    inputs, targets = windows(series_TC, (0, len(series_TC)), lookback=LOOKBACK, horizon=HORIZON)
+    half = len(inputs) // 2
+    calibration = Samples(inputs=[np.ascontiguousarray(inputs[:half, None])], synthetic=True)
+    evaluation = Samples(
+        inputs=[np.ascontiguousarray(inputs[half:, None])],
+        targets=np.ascontiguousarray(targets[half:, None]),
+        synthetic=True,
+    )
+    return Task(
+        name=Path(name).stem,
+        source=name,
+        model=model,
+        args=(torch.from_numpy(calibration.inputs[0][0]),),
+        calibration=calibration,
+        evaluation=evaluation.spread(256),
+        columns=("waves",),
+        seed=seed,
+    )
+
+
+def _waves(rows: int, seed: int) -> NDArray[np.float32]:
+    """[rows, 1] float32: a day and a week of hours, with noise. Seeded; for untrained presets only."""
+    t = np.arange(rows)
+    noise = np.random.default_rng(seed).normal(0.0, 0.2, rows)
+    wave = np.sin(2 * np.pi * t / 24) + 0.5 * np.sin(2 * np.pi * t / 168) + noise
+    return np.asarray(wave[:, None], dtype=np.float32)
+
+
+def _run(folder: Path, calibration_samples: int, evaluation_samples: int | None) -> Task:
+    loaded = run.load(folder)
+    inputs, targets = loaded.evaluation(evaluation_samples)
+    return Task(
+        name=loaded.spec.config.name,
+        source=str(folder),
+        model=loaded.model,
+        args=loaded.example_args(),
+        calibration=Samples(inputs=[loaded.calibration(calibration_samples)]),
+        evaluation=Samples(inputs=[inputs], targets=targets),
+        score=Score(name=loaded.metric_name, function=_floating(loaded.metric)),
+        columns=loaded.spec.columns,
+        baselines=loaded.baselines(),
+        data=[info for info in loaded.data() if info.role == "train"],
+        seed=loaded.spec.seed,
+    )
+
+
+def _floating(metric: Callable[[Floats, Floats], float]) -> Callable[[Array, Array], float]:
+    return lambda outputs, targets: metric(outputs.astype(np.float64), targets.astype(np.float64))
+
+
+def _pt2(path: Path) -> Task:
+    if not path.is_file():
+        raise InputError(f"no file {path}; torch.export.save writes one")
+    _child.inspect("eager", path)  # a broken or hostile archive is met by a child, not by this process
+    program = load_program(path)
+    args, kwargs = program.example_inputs or ((), {})
+    if kwargs or not args:
+        raise InputError(
+            f"{path} was captured with keyword arguments, or with none; capture it with positional tensors"
+        )
+    return Task(name=path.stem, source=str(path), model=program, args=task.check_args(args, str(path)))
+
+
+def _user_file(path: Path, function: str, model: str) -> Task:
+    module = _import(path)
+    built = _call(module, function, model)
+    if not isinstance(built, nn.Module):
+        raise InputError(f"{model} gives a {type(built).__name__}; it must give a torch.nn.Module")
+    if not hasattr(module, "get_args"):
+        raise InputError(f"{path} has no get_args(); it must give the example arguments, a tuple of tensors")
+    args = task.check_args(_call(module, "get_args", model), f"{path}:get_args")
+
+    def samples(name: str) -> Samples | None:
+        return task.collect(_call(module, name, model), args, f"{path}:{name}") if hasattr(module, name) else None
+
+    score = None
+    if hasattr(module, "get_metric"):
+        metric = _call(module, "get_metric", model)
+        score = Score(
+            name=getattr(metric, "__name__", "metric"),
+            function=lambda outputs, targets: float(metric(torch.from_numpy(outputs), torch.from_numpy(targets))),
+            higher_is_better=bool(getattr(metric, "higher_is_better", False)),
+        )
+    return Task(
+        name=path.stem,
+        source=model,
+        model=built,
+        args=args,
+        calibration=samples("get_calibration_data"),
+        evaluation=samples("get_eval_data"),
+        score=score,
+        decompositions=_call(module, "get_decompositions", model) if hasattr(module, "get_decompositions") else {},
+    )
+
+
+def _import(path: Path) -> ModuleType:
+    """Run the user's file. It is the user's own code, run with the user's rights."""
+    if not path.is_file():
+        raise InputError(f"no file {path}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    sys.path.insert(0, str(path.parent.resolve()))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(_blame(error, path)) from None
+    finally:
+        sys.path.pop(0)
+    return module
+
+
+def _call(module: ModuleType, name: str, model: str) -> Any:
+    function: Callable[[], Any] | None = getattr(module, name, None)
+    if not callable(function):
+        offered = sorted(n for n, v in vars(module).items() if callable(v) and not n.startswith("_"))
+        raise InputError(f"{model}: there is no function {name!r} in the file; it has: {', '.join(offered) or 'none'}")
+    try:
+        return function()
+    except Exception as error:
+        raise InputError(_blame(error, Path(str(module.__file__)))) from None
+
+
+def _blame(error: BaseException, path: Path) -> str:
+    """The user's line that raised, and what."""
+    frames = [
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if Path(f.filename) == path.resolve() or f.filename == str(path)
+    ]
+    if isinstance(error, SyntaxError):
+        where = f"{path}:{error.lineno}"
+    else:
+        where = f"{path}:{frames[-1].lineno}, `{frames[-1].line}`" if frames else str(path)
+    return f"{where} raises {type(error).__name__}: {task.first_line(error)}"
+
+
+def _read(where: str, found: Task, model: str) -> Samples:
+    """Samples from a file or a function that the user names."""
+    path = Path(where)
+    file, _, function = where.rpartition(":")
+    if file.endswith(".py"):
+        return task.collect(_call(_import(Path(file)), function, where), found.args, where)
+    if not path.is_file():
+        raise InputError(f"no file {where}; data may be .npz, .safetensors, .csv or file.py:function")
+    match path.suffix if not where.endswith(".csv.gz") else ".csv":
+        case ".npz":
+            arrays = _npz(path)
+        case ".safetensors":
+            arrays = _safetensors(path)
+        case ".csv":
+            return _csv(path, found, model)
+        case other:
+            raise InputError(
+                f"data in {other or 'a file without ending'} is not read; "
+                "give .npz, .safetensors, .csv or file.py:function"
+            )
+    targets = arrays.pop("target", None)
+    inputs = task.check_arrays([arrays[key] for key in sorted(arrays)], found.args, where)
+    if targets is not None and len(targets) != len(inputs[0]):
+        raise InputError(f"{where} has {len(inputs[0])} samples but {len(targets)} targets")
+    return Samples(inputs=inputs, targets=targets)
+
+
+def _npz(path: Path) -> dict[str, Array]:
+    import zipfile
+
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (ValueError, OSError, zipfile.BadZipFile, KeyError) as error:
+        raise InputError(f"{path} is not an .npz of plain arrays: {task.first_line(error)}") from None
+
+
+def _safetensors(path: Path) -> dict[str, Array]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is not a safetensors file: {task.first_line(error)}") from None
+
+
+def _csv(path: Path, found: Task, model: str) -> Samples:
+    """All windows of a CSV, as the forecaster's own lookback and horizon cut them."""
+    if not found.columns or not hasattr(found.model, "lookback"):
+        raise InputError(
+            f"{path} is a CSV, which only a forecaster can window; {model} is none, so give .npz or .safetensors"
+        )
+    forecaster: Any = found.model
+    columns: Sequence[str] | None = None if found.source in catalog.names("presets") else found.columns
+    series = read_csv(path, None, columns)
+    if len(series.columns) != forecaster.channels:
+        raise InputError(f"{path} has {len(series.columns)} columns, but {model} forecasts {forecaster.channels}")
+    lookback, horizon = forecaster.lookback, forecaster.horizon
+    if len(series) < lookback + horizon:
+        raise InputError(f"{path} has {len(series)} rows; one window of {model} needs {lookback + horizon}")
+    inputs, targets = windows(series.values_TC.astype(np.float32), (0, len(series)), lookback=lookback, horizon=horizon)
+    return Samples(inputs=[np.ascontiguousarray(inputs[:, None])], targets=np.ascontiguousarray(targets[:, None]))

@@ -1,0 +1,217 @@
+"""A task: the model to export with the data that calibrates and judges it, whatever it was made from."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+from edgepass.errors import InputError
+from edgepass.manifest import DataInfo, Metric
+from edgepass.runtimes import Array
+
+SYNTHETIC_SAMPLES = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Arguments of many calls: one array [n, *argument shape] per argument, and what they should give, if known."""
+
+    inputs: list[Array]
+    targets: Array | None = None
+    synthetic: bool = False
+
+    def __len__(self) -> int:
+        return len(self.inputs[0])
+
+    def arguments(self) -> list[tuple[Tensor, ...]]:
+        """The same as argument tuples."""
+        return [tuple(torch.from_numpy(x[i]) for x in self.inputs) for i in range(len(self))]
+
+    def spread(self, most: int | None) -> "Samples":
+        """At most that many of them, evenly spread from the first to the last."""
+        if most is None or len(self) <= most:
+            return self
+        rows = np.linspace(0, len(self) - 1, most).round().astype(int)
+        targets = None if self.targets is None else self.targets[rows]
+        return replace(self, inputs=[x[rows] for x in self.inputs], targets=targets)
+
+    def info(self, role: str) -> DataInfo:
+        """Hash and count, for the manifest."""
+        digest = hashlib.sha256()
+        for array in [*self.inputs, *([] if self.targets is None else [self.targets])]:
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return DataInfo(role=role, sha256=digest.hexdigest(), rows=len(self), synthetic=self.synthetic)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """The task metric: `function(outputs, targets) -> float` on arrays [n, ...] of the first output."""
+
+    name: str
+    function: Callable[[Array, Array], float]
+    higher_is_better: bool = False
+
+    def metric(self, reference: Array, outputs: Array, targets: Array) -> Metric:
+        """The artifact's value beside the reference's."""
+        return Metric(
+            name=self.name,
+            reference=float(self.function(reference, targets)),
+            value=float(self.function(outputs, targets)),
+            higher_is_better=self.higher_is_better,
+            samples=len(targets),
+        )
+
+
+def default_score(targets: Array) -> Score:
+    """Accuracy for integer targets (the largest output wins), mean squared error for any other."""
+    if np.issubdtype(targets.dtype, np.integer):
+        return Score(name="accuracy", function=_accuracy, higher_is_better=True)
+    return Score(name="mse", function=_mse)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """All that an export needs to know about what the user gave."""
+
+    name: str
+    source: str
+    model: nn.Module | ExportedProgram
+    args: tuple[Tensor, ...]
+    calibration: Samples | None = None
+    evaluation: Samples | None = None
+    score: Score | None = None
+    decompositions: Mapping[Any, Callable[..., Any]] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    baselines: list[Metric] = field(default_factory=list)
+    data: list[DataInfo] = field(default_factory=list)
+    """What else took part, such as the training data."""
+    seed: int = 0
+
+    @property
+    def module(self) -> nn.Module:
+        """The model as a module in evaluation mode."""
+        return self.model.module() if isinstance(self.model, ExportedProgram) else self.model.eval()
+
+    def reference(self, samples: Samples) -> list[Array]:
+        """Outputs of the float32 model in eager torch: one array [n, *shape] per output.
+
+        Raises InputError when the model raises, gives no tensor, or gives NaN or infinity.
+        """
+        module = self.module
+        rows: list[list[Array]] = []
+        with torch.inference_mode():
+            for index, arguments in enumerate(samples.arguments()):
+                try:
+                    rows.append(flatten(module(*arguments)))
+                except Exception as error:
+                    raise InputError(
+                        f"{self.source} raises {type(error).__name__} on evaluation sample {index}: {first_line(error)}"
+                    ) from None
+        outputs = [np.ascontiguousarray(np.stack(column)) for column in zip(*rows, strict=True)]
+        for number, output in enumerate(outputs):
+            bad = ~np.isfinite(output.reshape(len(output), -1)).all(axis=1)
+            if bad.any():
+                raise InputError(
+                    f"the float32 model itself gives NaN or infinity in output {number} for {int(bad.sum())} of "
+                    f"{len(output)} evaluation samples, first for {int(bad.argmax())}; mend the model or the data"
+                )
+        return outputs
+
+
+def flatten(outputs: Any) -> list[Array]:
+    """The tensors among a model's outputs, in order, as arrays."""
+    tensors = [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
+    if not tensors:
+        raise ValueError("the model gives no tensor")
+    return [tensor.detach().cpu().numpy() for tensor in tensors]
+
+
+def check_args(args: Any, source: str) -> tuple[Tensor, ...]:
+    """`args` as a tuple of tensors; raises InputError for anything else."""
+    given = (args,) if isinstance(args, Tensor) else tuple(args) if isinstance(args, (tuple, list)) else (args,)
+    tensors = tuple(a for a in given if isinstance(a, Tensor))
+    if not tensors or len(tensors) != len(given):
+        kinds = ", ".join(type(a).__name__ for a in given if not isinstance(a, Tensor)) or "nothing"
+        raise InputError(f"{source} must give a tuple of tensors; it gives {kinds}")
+    return tensors
+
+
+def collect(samples: Iterable[Any], args: tuple[Tensor, ...], source: str) -> Samples:
+    """Argument tuples, or pairs (arguments, target), as Samples. Shapes and dtypes must be those of `args`."""
+    rows: list[tuple[Tensor, ...]] = []
+    targets: list[Array] = []
+    for sample in samples:
+        arguments, target = _split(sample)
+        rows.append(check_args(arguments, source))
+        if target is not None:
+            targets.append(np.asarray(target.detach().cpu() if isinstance(target, Tensor) else target))
+    if not rows:
+        raise InputError(f"{source} gives no sample")
+    if targets and len(targets) != len(rows):
+        raise InputError(
+            f"{source} gives {len(rows)} samples but only {len(targets)} targets; give one to each or to none"
+        )
+    for index, row in enumerate(rows):
+        _check_row(index, [(str(a.dtype).removeprefix("torch."), tuple(a.shape)) for a in row], args, source)
+    inputs = [np.stack([row[i].detach().cpu().numpy() for row in rows]) for i in range(len(args))]
+    return Samples(inputs=inputs, targets=np.stack(targets) if targets else None)
+
+
+def check_arrays(inputs: Sequence[Array], args: tuple[Tensor, ...], source: str) -> list[Array]:
+    """Stacked arrays [n, *argument shape] from a file, checked against `args`; a batch of one may be left out."""
+    shaped = []
+    for array, arg in zip(inputs, args, strict=False):
+        wanted = tuple(arg.shape)
+        lifted = array[:, None] if wanted[:1] == (1,) and array.shape[1:] == wanted[1:] else array
+        shaped.append(np.ascontiguousarray(lifted))
+    _check_row(0, [(str(a.dtype), a.shape[1:]) for a in shaped], args, source)
+    if len(inputs) != len(args) or len({len(a) for a in shaped}) != 1 or not len(shaped[0]):
+        raise InputError(f"{source} must hold {len(args)} arrays of equally many samples, at least one")
+    return shaped
+
+
+def synthetic(args: tuple[Tensor, ...], seed: int) -> Samples:
+    """Seeded noise in the shapes of `args`, for a model that came without data; integers repeat the example's."""
+    generator = np.random.default_rng(seed)
+    inputs: list[Array] = []
+    for arg in args:
+        shape = (SYNTHETIC_SAMPLES, *arg.shape)
+        if arg.is_floating_point():
+            inputs.append(generator.standard_normal(shape).astype(np.float32))
+        else:
+            inputs.append(np.broadcast_to(arg.numpy(), shape).copy())
+    return Samples(inputs=inputs, synthetic=True)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that says something."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _split(sample: Any) -> tuple[Any, Any]:
+    if isinstance(sample, (tuple, list)) and len(sample) == 2 and isinstance(sample[0], (tuple, list)):
+        return sample[0], sample[1]
+    return sample, None
+
+
+def _check_row(index: int, given: list[tuple[str, tuple[int, ...]]], args: tuple[Tensor, ...], source: str) -> None:
+    wanted = [(str(a.dtype).removeprefix("torch."), tuple(a.shape)) for a in args]
+    if given != wanted:
+        text = [", ".join(f"{dtype}{list(shape)}" for dtype, shape in row) for row in (given, wanted)]
+        raise InputError(f"{source}: sample {index} is {text[0]}, but the model was called with {text[1]}; give that")
+
+
+def _mse(outputs: Array, targets: Array) -> float:
+    return float(np.square(outputs.reshape(targets.shape).astype(np.float64) - targets.astype(np.float64)).mean())
+
+
+def _accuracy(outputs: Array, targets: Array) -> float:
+    chosen = outputs.reshape(targets.size, -1).argmax(axis=1)
+    return float((chosen == targets.ravel()).mean())

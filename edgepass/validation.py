@@ -1,0 +1,85 @@
+"""Validation: files judged again, and files that another tool made."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from edgepass import gates, judging, manifest, pipeline
+from edgepass.errors import InputError
+from edgepass.exporters import Job
+from edgepass.exporters._capture import capture
+from edgepass.gates import Gates
+from edgepass.judging import Candidate, Standard
+from edgepass.manifest import ArtifactRecord, Manifest
+from edgepass.quantize import audit
+from edgepass.quantize import recipe as recipes
+from edgepass.quantize.recipe import Recipe
+from edgepass.task import Task
+
+
+def validate(
+    path: Path,
+    *,
+    load: Callable[[str], Task],
+    reference: str | None,
+    recipe: str | None,
+    bounds: Gates,
+    threads: int = 1,
+    say: Callable[[str], None] = lambda line: None,
+) -> Manifest:
+    """The verdict on every file of an output folder, or on one file, against the reference model.
+
+    Raises InputError when there is no reference, and ArtifactError when there is no such file.
+    """
+    made = manifest.read(path) if _is_output(path) else None
+    files = _listed(path, made) if made else [(path, recipe)]
+    model = reference or (made.model.source if made else None)
+    if model is None:
+        raise InputError(f"{path} does not say which model it was made from; name it with --reference MODEL")
+    for file, _ in files:
+        judging.runtime_of(file)
+    say(f"loading {model}")
+    task = load(model)
+    standard = Standard(
+        samples=(samples := pipeline.evaluation(task)),
+        reference=task.reference(samples),
+        score=task.score,
+        threads=threads,
+    )
+    program = capture(task.model, task.args, decompositions=task.decompositions)
+    records: list[ArtifactRecord] = []
+    for file, name in files:
+        say(f"judging {file.name}")
+        chosen = None if name is None else recipes.read(name)
+        wanted = [] if chosen is None else audit.requested(program.exported, Job(program, chosen).recipe)
+        records.append(_judge(file, chosen, wanted, standard, bounds, made))
+    return pipeline.manifest_of(task, standard, records, bounds)
+
+
+def _is_output(path: Path) -> bool:
+    return path.is_dir() and path.suffix != ".mlpackage"
+
+
+def _listed(folder: Path, made: Manifest) -> list[tuple[Path, str | None]]:
+    missing = [a.file for a in made.artifacts if not (folder / a.file).exists()]
+    if missing:
+        raise InputError(f"{folder} no longer holds {', '.join(missing)}, which its manifest lists")
+    return [(folder / a.file, a.recipe) for a in made.artifacts]
+
+
+def _judge(
+    file: Path,
+    recipe: Recipe | None,
+    wanted: list[audit.Requested],
+    standard: Standard,
+    bounds: Gates,
+    made: Manifest | None,
+) -> ArtifactRecord:
+    runtime = judging.runtime_of(file)
+    candidate = Candidate(path=file, target=runtime, runtime=runtime, recipe=recipe, requested=wanted)
+    record, _ = judging.judge(candidate, standard, bounds)
+    before = next((a for a in made.artifacts if a.file == file.name), None) if made else None
+    if before is not None and before.content_sha256 != record.content_sha256:
+        reason = f"{file.name} is not the file that the manifest tells of: its content hash differs"
+        return replace(record, verdict=gates.worst(["fail", record.verdict]), reasons=[reason, *record.reasons])
+    return record

@@ -1,0 +1,69 @@
+"""The audit: is every weight in the file in the number format that the recipe asked for?
+
+Files lose the names of modules, reorder dimensions and drop those of size one, so a weight is recognised by its
+dimensions, sorted; among equals, whichever holds the format that was asked for is counted first.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+from edgepass.quantize.pt2e import WEIGHTED, module_path
+from edgepass.quantize.recipe import Recipe
+from torch.export import ExportedProgram
+
+from edgepass.manifest import Audit, Weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requested:
+    """A weight of the model that a recipe speaks of."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def requested(program: ExportedProgram, recipe: Recipe) -> list[Requested]:
+    """Every weight of a linear or convolution that the recipe does not keep in float32, once each."""
+    signature = program.graph_signature
+    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    wanted: dict[str, Requested] = {}
+    for node in program.graph.nodes:
+        if node.target not in WEIGHTED or recipe.keeps(module_path(node)):
+            continue
+        name = names.get(node.args[1].name)
+        if name is not None:
+            shape = tuple(int(n) for n in node.args[1].meta["val"].shape)
+            wanted[name] = Requested(name=name, shape=shape, dtype=recipe.weights)
+    return list(wanted.values())
+
+
+def audit(recipe: str, wanted: Sequence[Requested], found: Sequence[Weight]) -> Audit:
+    """What was asked for beside what the file holds.
+
+    A requested weight that the file has nothing of, stands in the list with dtype "absent". Constants that the recipe
+    does not speak of follow, with `requested` null. Coverage counts elements; it is None when nothing was requested.
+    """
+    stock: dict[tuple[int, ...], list[Weight]] = defaultdict(list)
+    for weight in found:
+        stock[_key(weight.shape)].append(weight)
+    rows: list[Weight] = []
+    covered = 0
+    for want in wanted:
+        candidates = stock[_key(want.shape)]
+        match = next((w for w in candidates if w.dtype == want.dtype), candidates[0] if candidates else None)
+        if match is None:
+            rows.append(Weight(name=want.name, shape=want.shape, dtype="absent", requested=want.dtype))
+            continue
+        candidates.remove(match)
+        rows.append(replace(match, name=want.name, requested=want.dtype))
+        covered += prod(want.shape) if match.dtype == want.dtype else 0
+    total = sum(prod(w.shape) for w in wanted)
+    rest = [weight for weights in stock.values() for weight in weights]
+    return Audit(requested=recipe, weights=rows + rest, coverage=covered / total if total else None)
+
+
+def _key(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(sorted(n for n in shape if n != 1))
