@@ -154,7 +154,8 @@ def test_a_dynamic_batch_runs_at_any_size(name: str, batch: int, packages: Calla
 
 
 def compressed(kind: str) -> Any:
-    model = convert(make("transformer"))
+    kind, old, _ = kind.partition(" on iOS 17")  # which stores the same forms by other operations
+    model = convert(make("transformer"), target=ct.target.iOS17 if old else ct.target.iOS18)
     with quiet():
         if kind == "palette of int8":
             model = cto.palettize_weights(model, palette(nbits=4))
@@ -200,6 +201,9 @@ COMPRESSED = {  # how -> the storage and granularity of up.weight
     "sparse": ("float32", None),
     "sparse int8": ("int8", "per-channel"),
     "sparse palette": ("uint4", "per-tensor"),
+    "linear_symmetric on iOS 17": ("int8", "per-channel"),
+    "palette 4 on iOS 17": ("uint4", "per-tensor"),
+    "sparse on iOS 17": ("float32", None),
     "palette of int8": ("uint4", "per-tensor"),
     "palette, scaled": ("uint4", "per-channel"),
 }
@@ -306,6 +310,12 @@ def test_inputs_may_be_read_only_reversed_or_wider(packages: Callable[..., Path]
 def test_other_inputs_are_refused(arrays: list[Any], message: str, packages: Callable[..., Path]) -> None:
     with pytest.raises(InputError, match=message):
         coreml.load(packages("transformer"), 1)(arrays)
+
+
+def test_sizes_outside_a_flexible_range_are_refused_as_the_device_would(packages: Callable[..., Path]) -> None:
+    session = coreml.load(packages("transformer", dynamic=True), 1)
+    with pytest.raises(InputError, match=r"has shape \[17, 12, 5\]; the file takes \[1 to 16, 12, 5\]"):
+        session([np.zeros((17, 12, 5), np.float32)])
 
 
 def test_an_operation_that_is_lacking_is_named_and_counted(tmp_path: Path) -> None:

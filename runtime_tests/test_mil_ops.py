@@ -268,10 +268,12 @@ def test_reductions(kind: str, axes: list[int], keep: bool, dtype: str) -> None:
     check(build, lambda x: REDUCTIONS[kind](x, axes, keep), x, ulps=4)
 
 
-def test_a_long_fp16_sum_is_accumulated_in_fp32() -> None:
-    # A running fp16 sum of ones stops at 2048.
+def test_fp16_is_summed_and_squared_in_fp32() -> None:
+    # A running fp16 sum of ones stops at 2048, and 300 squared is beyond fp16.
     (y,) = run(lambda x: mb.reduce_sum(x=x, axes=[1], keep_dims=True), np.ones((1, 5000), np.float16))
     assert y.tolist() == [[5000.0]]
+    (y,) = run(lambda x: mb.reduce_l2_norm(x=x, axes=[1], keep_dims=True), np.full((1, 5000), 300, np.float16))
+    assert y.tolist() == [[float(np.float16(300 * 5000**0.5))]]
 
 
 @settings(max_examples=15, deadline=None)

@@ -29,6 +29,7 @@ from edgepass.runtimes import (
 )
 from edgepass.runtimes._mil_compile import DTYPES, Compiler, Env, Step, dtype, with_deaths
 from edgepass.runtimes._mil_file import Package, kinds, quiet
+from edgepass.runtimes._mil_interface import check
 from edgepass.runtimes._mil_node import HANDLERS
 
 FAMILIES = (
@@ -95,7 +96,7 @@ class Executor:
     def __init__(self, package: Package, threads: int) -> None:
         torch.set_num_threads(threads)
         self.program = load_program(package)
-        self.inputs = [i.name for i in package.description.input]
+        self.features = list(package.description.input)
         self.outputs = [self.program.outputs[o.name] for o in package.description.output]
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
@@ -103,12 +104,14 @@ class Executor:
 
         Raises InputError for another number or shape of arrays than the file takes.
         """
-        if len(inputs) != len(self.inputs):
-            raise InputError(f"the file takes {len(self.inputs)} inputs ({', '.join(self.inputs)}), not {len(inputs)}")
+        if len(inputs) != len(self.features):
+            names = ", ".join(f.name for f in self.features)
+            raise InputError(f"the file takes {len(self.features)} inputs ({names}); {len(inputs)} were given")
         with torch.inference_mode():
-            values = {n: torch.tensor(np.ascontiguousarray(a)) for n, a in zip(self.inputs, inputs, strict=True)}
-            for name, value in values.items():
-                _check_shape(name, tuple(value.shape), self.program.inputs[name].shape)
+            values = {}
+            for feature, array in zip(self.features, inputs, strict=True):
+                check(feature, array.shape)
+                values[feature.name] = torch.tensor(np.ascontiguousarray(array))
             env = self.program.run(values)
             return [_array(env[slot]) for slot in self.outputs]
 
@@ -183,12 +186,6 @@ def _states(function: Any) -> list[Any]:
     from coremltools.converters.mil.mil import types
 
     return [var for var in function.inputs.values() if types.is_state(var.sym_type)]
-
-
-def _check_shape(name: str, shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> None:
-    if len(shape) != len(wanted) or any(w is not None and w != d for d, w in zip(shape, wanted, strict=True)):
-        text = ", ".join("any" if d is None else str(d) for d in wanted)
-        raise InputError(f"input {name!r} has shape {list(shape)}; the file takes [{text}]")
 
 
 def _array(y: Tensor) -> Array:

@@ -8,18 +8,17 @@ import numpy as np
 import torch
 
 from edgepass.errors import ArtifactError
-from edgepass.manifest import TensorSpec, Weight
+from edgepass.manifest import Weight
 from edgepass.runtimes import Contents
 from edgepass.runtimes._mil import Program, load_program, read_function
 from edgepass.runtimes._mil_compile import Env
 from edgepass.runtimes._mil_cost import all_operations, count_flops, planned_bytes
 from edgepass.runtimes._mil_file import Package, kinds, open_package
+from edgepass.runtimes._mil_interface import spec
 from edgepass.runtimes._mil_quant import decompress
 
 Granularity = Literal["per-tensor", "per-channel", "per-block"]
 
-# Core ML's ArrayDataType, FeatureTypes.proto.
-_ARRAY_TYPES = {65568: "float32", 65600: "float64", 65552: "float16", 131104: "int32", 131080: "int8"}
 _STORED = {  # where a compressed constant keeps its elements, by operation
     "constexpr_affine_dequantize": "quantized_data",
     "constexpr_blockwise_shift_scale": "data",
@@ -49,8 +48,8 @@ def inspect(path: Path) -> Contents:
     counts.pop("const", None)
     return Contents(
         format=f"mlprogram, specification {package.spec.specificationVersion}",
-        inputs=[_spec(feature) for feature in package.description.input],
-        outputs=[_spec(feature) for feature in package.description.output],
+        inputs=[spec(feature) for feature in package.description.input],
+        outputs=[spec(feature) for feature in package.description.output],
         weights=list(weights(function)),
         ops=dict(sorted(counts.items())),
         planned_bytes=planned,
@@ -98,20 +97,6 @@ def _run_on_zeros(package: Package, program: Program) -> Env:
         values[feature.name] = torch.zeros(shape, dtype=place.dtype)
     with torch.inference_mode():
         return program.run(values, keep=True)
-
-
-def _spec(feature: Any) -> TensorSpec:
-    kind = feature.type.WhichOneof("Type")
-    if kind != "multiArrayType":
-        return TensorSpec(name=feature.name, shape=(), dtype=str(kind).removesuffix("Type"))
-    array = feature.type.multiArrayType
-    shape: list[int | None] = [int(d) for d in array.shape]
-    for i, sizes in enumerate(array.shapeRange.sizeRanges):
-        if sizes.lowerBound != sizes.upperBound:
-            shape[i] = None
-    for other in array.enumeratedShapes.shapes:
-        shape = [d if d == e else None for d, e in zip(shape, other.shape, strict=True)]
-    return TensorSpec(name=feature.name, shape=tuple(shape), dtype=_ARRAY_TYPES.get(array.dataType, "unknown"))
 
 
 def _stored_dtype(var: Any) -> str:

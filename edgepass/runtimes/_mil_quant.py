@@ -18,13 +18,15 @@ _RANGE = {"int8": (-128.0, 127.0), "uint8": (0.0, 255.0)}
 def _quantize(node: Node) -> Run:
     scale, zero = _along_axis(node, "scale", 1.0), _along_axis(node, "zero_point", 0.0)
     low, high = _RANGE[node.get("output_dtype")]
-    return lambda input: (torch.round(input.float() / scale) + zero).clamp(low, high)
+    return lambda input: torch.div(input.float(), scale).round_().add_(zero).clamp_(low, high)
 
 
 @handles("dequantize")
 def _dequantize(node: Node) -> Run:
     scale, zero = _along_axis(node, "scale", 1.0), _along_axis(node, "zero_point", 0.0)
-    return lambda input: (input.float() - zero) * scale
+    if not zero.any():
+        return lambda input: input.float().mul_(scale)  # in place: the floats of an integer are a fresh tensor
+    return lambda input: input.float().sub_(zero).mul_(scale)
 
 
 def _along_axis(node: Node, name: str, default: float) -> Tensor:

@@ -6,7 +6,7 @@ The reference executor computes the saved program with torch, from the bytes on 
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +21,11 @@ evidence: Evidence = "host runtime" if sys.platform == "darwin" else "reference 
 
 def versions() -> dict[str, str]:
     """Of the packages it runs on; importing them here keeps them out of what a file is charged for."""
-    from edgepass.runtimes import _mil as _mil
     from edgepass.runtimes._mil_file import quiet
 
     with quiet():
-        import coremltools.converters.mil as _converters  # noqa: F401
+        for module in ("coremltools.converters.mil.frontend.milproto", "edgepass.runtimes._mil"):
+            import_module(module)
     return {name: metadata.version(name) for name in ("coremltools", "torch")}
 
 
