@@ -157,17 +157,14 @@ def _figure(height: float = 2.5) -> Figure:
 
 
 def _svg(figure: Figure, alt: str) -> str:
-    """The figure as SVG fit for a page: no namespaces, metadata or fixed size; ids only where needed, and unlike."""
+    """The figure as SVG fit for a page: no namespaces or fixed size; ids only where needed, and unlike."""
     for axes in figure.axes:
         axes.patch.set_visible(False)
     buffer = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # so that equal plots are equal bytes
     figure.savefig(buffer, format="svg", transparent=True, metadata=nothing, dpi=160)
     text = buffer.getvalue()
     root = ET.fromstring(text)
-    for parent in list(root.iter()):
-        for child in [c for c in parent if c.tag.endswith("}metadata")]:
-            parent.remove(child)
     used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
     own = "p" + hashlib.sha256((alt + text).encode()).hexdigest()[:8] + "-"
     for element in root.iter():

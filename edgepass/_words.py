@@ -103,8 +103,11 @@ def gate(name: str, bound: float) -> str:
 
 
 def sentence(text: str) -> str:
-    """The text with a capital and a full stop."""
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+    """The text with a capital, unless it begins with a name such as conv_1, and a full stop."""
+    text = text.strip()
+    first = text.partition(" ")[0]
+    text = text[:1].upper() + text[1:] if first.isalpha() and first.islower() else text
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def shape(dimensions: tuple[int | None, ...]) -> str:

@@ -87,8 +87,8 @@ def table(probes: Sequence[Probe]) -> "Table":
 def _check_one(target: str, timeout_s: float) -> Probe:
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="edgepass-doctor-") as folder:
-        # -P: the directory that the user happens to stand in must not shadow a package.
-        command = [sys.executable, "-P", "-m", "edgepass.doctor", target, folder]
+        # It runs in a folder of its own: the one that the user happens to stand in must not shadow a package.
+        command = [sys.executable, "-m", "edgepass.doctor", target, folder]
         try:
             code: int | None = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, cwd=folder, timeout=timeout_s, check=False

@@ -324,6 +324,13 @@ def test_a_folder_without_a_manifest_is_the_users_to_mend(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_page_that_cannot_be_put_in_place_leaves_nothing_half_written(tmp_path: Path) -> None:
+    (tmp_path / REPORT / "in the way").mkdir(parents=True)
+    with pytest.raises(OSError, match=r"report\.html"):
+        write(tmp_path, a_forecaster(), None)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["manifest.json", REPORT]
+
+
 def test_the_terminal_table_fits_100_columns_and_marks_the_evidence() -> None:
     manifest = a_forecaster()
     console = Console(width=100, record=True, file=io.StringIO())
@@ -365,6 +372,11 @@ def test_sizes_and_durations_keep_three_digits(value: float) -> None:
         assert "e" not in figure
 
 
+def test_units_change_where_rounding_would_show_four_digits() -> None:
+    assert [_words.size(v) for v in (0, 999, 999_499, 999_500, 5e6)] == ["0 B", "999 B", "999 kB", "1 MB", "5 MB"]
+    assert [_words.duration(v) for v in (412.4, 999_600.0)] == ["412 \N{MICRO SIGN}s", "1 s"]
+
+
 def test_shares_never_round_up_to_everything() -> None:
     assert [_words.percent(v) for v in (1.0, 0.99999, 0.5, 0.0, None)] == [
         "100 %",
@@ -382,6 +394,8 @@ def test_numbers_that_are_none_are_said_in_words() -> None:
     zero = Metric(name="mse", reference=0.0, value=0.1, higher_is_better=False, samples=1)
     assert _words.change(zero) == "worse"
     assert _words.gate("min_new_thing", 3.0) == "min new thing 3"
+    assert _words.sentence("the file is late ") == "The file is late."
+    assert _words.sentence("conv_1.weight is float.") == "conv_1.weight is float."
     assert _words.shape((None, 3, None)) == "n × 3 × o"  # noqa: RUF001
 
 
