@@ -159,7 +159,7 @@ def _ask(request: Request, path: Path | None, folder: Path) -> Reply:
         case "memory":
             raise ArtifactError(f"{subject}: the {request.runtime} runtime {_too_big(request)}")
         case "failed":
-            why = _too_big(request) if _NO_MEMORY.search(reply.message) else _said(reply.message)
+            why = _too_big(request) if _NO_MEMORY.search(reply.message) else _said(reply.message, request.task)
             raise ArtifactError(f"{subject}: the {request.runtime} runtime {why}")
 
 
@@ -216,9 +216,11 @@ def _too_big(request: Request) -> str:
     return f"needed more than {request.memory_bytes / GIB:.3g} GiB; allow more memory, or make the model smaller"
 
 
-def _said(message: str) -> str:
-    advice = "it is corrupt, of another version, or was given other inputs than it takes: export it again"
-    return f"cannot run it ({_one_line(message)}); {advice}"
+def _said(message: str, task: str) -> str:
+    if task == "run":
+        advice = "it is corrupt, of another version, or was given other inputs than it takes: export it again"
+        return f"cannot run it ({_one_line(message)}); {advice}"
+    return f"cannot read it ({_one_line(message)}); it is corrupt or of another version: export it again"
 
 
 def _tail(folder: Path) -> str:

@@ -9,6 +9,7 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +19,7 @@ import msgspec
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from edgepass.errors import EdgepassError
+from edgepass.errors import EdgepassError, MissingExtraError
 from edgepass.manifest import Latency
 from edgepass.runtimes import Array, Contents, Runtime, Session, _memory
 
@@ -81,7 +82,8 @@ def _limit(request: Request) -> None:
     ):
         hard = resource.getrlimit(kind)[1]
         limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (limit, limit))
+        with suppress(ValueError, OSError):  # a system that lacks one of them still has the parent's clock
+            resource.setrlimit(kind, (limit, limit))
 
 
 def _reply(request: Request, folder: Path) -> Reply:
@@ -97,6 +99,8 @@ def _reply(request: Request, folder: Path) -> Reply:
         return _run(runtime, request, folder)
     except ModuleNotFoundError as error:
         return Reply(outcome="missing", message=error.name or str(error), extra=extra)
+    except MissingExtraError as error:
+        return Reply(outcome="missing", message=str(error).split(" is not installed")[0], extra=extra)
     except EdgepassError as error:
         return Reply(outcome="refused", message=str(error))
     except MemoryError:
