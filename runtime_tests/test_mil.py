@@ -140,7 +140,7 @@ def test_an_fp16_file_is_its_model_but_for_rounding(name: str, packages: Callabl
         expected = make(name)(x).numpy()
     (actual,) = coreml.load(packages(name, "FLOAT16"), 1)([x.numpy()])
     assert actual.dtype == np.float32
-    assert 50 < parity.compare(expected, actual).sqnr_db < 90  # 90 dB and above would be no fp16
+    assert 50 < parity.compare(expected, actual).sqnr_db < 90  # 90 dB and above would be no fp16 weights
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7, 16])

@@ -268,6 +268,14 @@ def test_reductions(kind: str, axes: list[int], keep: bool, dtype: str) -> None:
     check(build, lambda x: REDUCTIONS[kind](x, axes, keep), x, ulps=4)
 
 
+def test_fp16_is_rounded_between_operations() -> None:
+    # 1 + 2^-11 lies halfway between 1 and the next fp16, and goes to the even one.
+    ones = np.ones((1, 2), np.float16)
+    build = lambda x: mb.sub(x=mb.linear(x=x, weight=ones), y=np.float16(1))  # noqa: E731
+    (y,) = run(build, np.array([[1, 2.0**-11]], np.float16))
+    assert y.tolist() == [[0.0]]
+
+
 def test_fp16_is_summed_and_squared_in_fp32() -> None:
     # A running fp16 sum of ones stops at 2048, and 300 squared is beyond fp16.
     (y,) = run(lambda x: mb.reduce_sum(x=x, axes=[1], keep_dims=True), np.ones((1, 5000), np.float16))

@@ -169,11 +169,13 @@ def compile_function(function: Any) -> Program:
     with torch.inference_mode():
         steps = compiler.block(function.operations)
     outputs = {var.name: compiler.slot(var) for var in function.outputs}
+    read = {*outputs.values(), *(slot for step in steps for slot in step.uses)}
+    for slot in compiler.known - read:
+        compiler.template[slot] = None  # a weight that a step keeps in fp32, or an argument that it has read
+    persistent = {compiler.slots[id(var)] for var in _states(function)}
     return Program(
         function=function,
-        steps=with_deaths(
-            steps, {*outputs.values(), *compiler.known, *(compiler.slots[id(v)] for v in _states(function))}
-        ),
+        steps=with_deaths(steps, {*outputs.values(), *compiler.known, *persistent}),
         template=compiler.template,
         inputs=inputs,
         outputs=outputs,
