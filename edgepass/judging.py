@@ -23,6 +23,7 @@ BINS = 24
 class Yardstick:
     """The float32 model as a file of the same target, run in the same way: what memory and latency are held against."""
 
+    bytes: int
     peak_bytes: int
     p50_us: float
 
@@ -63,7 +64,7 @@ def runtime_of(path: Path) -> str:
 def time_float(path: Path, runtime: str, samples: Samples, threads: int) -> Yardstick:
     """Memory and latency of the float32 file; one sample is enough for both."""
     measured = _child.run(runtime, path, [x[:1] for x in samples.inputs], threads=threads)
-    return Yardstick(peak_bytes=measured.peak_bytes, p50_us=measured.latency.p50_us)
+    return Yardstick(bytes=size(path), peak_bytes=measured.peak_bytes, p50_us=measured.latency.p50_us)
 
 
 def judge(
@@ -80,6 +81,7 @@ def judge(
         target=candidate.target,
         file=path.name,
         bytes=size(path),
+        float_bytes=yardstick.bytes if yardstick else None,
         content_sha256="",
         recipe=recipe,
         verdict="fail",

@@ -142,6 +142,8 @@ class ArtifactRecord:
     target: str
     file: str
     bytes: int
+    float_bytes: int | None = None
+    """Size of the float32 model as a file of the same target."""
     content_sha256: str
     recipe: str
     verdict: Outcome
