@@ -86,7 +86,7 @@ def open_package(path: Path) -> Package:
     return package
 
 
-def blocks(function: Any) -> Any:
+def body(function: Any) -> Any:
     """The block of a function's protobuf that its opset selects."""
     return function.block_specializations[function.opset]
 
@@ -101,7 +101,7 @@ def operations(block: Any) -> Iterator[Any]:
 
 def kinds(package: Package) -> Counter[str]:
     """How many operations of each kind the main function holds."""
-    return Counter(o.type for o in operations(blocks(package.spec.mlProgram.functions[package.main])))
+    return Counter(o.type for o in operations(body(package.spec.mlProgram.functions[package.main])))
 
 
 def _check_weights(package: Package) -> None:
@@ -124,7 +124,7 @@ def _check_weights(package: Package) -> None:
 
 def _blobs(program: Any) -> Iterator[tuple[str, int]]:
     for function in program.functions.values():
-        for operation in operations(blocks(function)):
+        for operation in operations(body(function)):
             values = list(operation.attributes.values())
             values += [b.value for a in operation.inputs.values() for b in a.arguments if b.HasField("value")]
             for value in values:
