@@ -134,6 +134,9 @@ def fit(
         metrics=rows,
         versions=_versions(),
     )
+    notes = series.notes
+    if state.best_epoch == 0:
+        notes += (f"no epoch was better on validation than ridge, so {config.name} forecasts what ridge does",)
     run.write(out, spec, model, series.values_TC)
     (out / run.STATE).unlink(missing_ok=True)
     return FitResult(
@@ -142,7 +145,7 @@ def fit(
         parameters=spec.parameters,
         epochs=state.epoch,
         best_epoch=state.best_epoch,
-        notes=series.notes,
+        notes=notes,
     )
 
 
