@@ -115,8 +115,7 @@ def test_training_starts_at_ridge_and_keeps_the_best_epoch(inputs: dict[str, Any
     assert [s[:2] for s in seen] == [(1, 3), (2, 3), (3, 3)]
     got = run.load(tmp_path / "moved")
     losses = [s[3] for s in seen]
-    assert got.spec.best_epoch == 1 + int(np.argmin(losses)) > 0
-    assert got.spec.metrics[-1].mse < got.spec.metrics[-2].mse
+    assert got.spec.best_epoch == 1 + int(np.argmin(losses)) > 0  # above 0: better than ridge on validation
 
 
 def test_the_same_command_gives_the_same_bits_and_another_seed_others(
