@@ -115,9 +115,10 @@ def build(folder: Path) -> None:
     config = pt2e_quantizer.get_symmetric_quantization_config(is_per_channel=True)
     config = QuantConfig(pt2e_quantizer=pt2e_quantizer.PT2EQuantizer().set_global(config))
     convert(quantized(fold=False), x, quant_config=config).export(str(folder / "int8.tflite"))
-    hybrid = quantizer.Quantizer(str(folder / "float.tflite"))
-    hybrid.load_quantization_recipe(recipe.dynamic_wi8_afp32())
-    hybrid.quantize().export_model(str(folder / "hybrid.tflite"))
+    for name, steps in (("hybrid", recipe.dynamic_wi8_afp32()), ("weight_only", recipe.weight_only_wi8_afp32())):
+        converter = quantizer.Quantizer(str(folder / "float.tflite"))
+        converter.load_quantization_recipe(steps)
+        converter.quantize().export_model(str(folder / f"{name}.tflite"))
 
 
 @pytest.fixture(scope="session")
@@ -253,6 +254,9 @@ class TestReading:
     ) -> None:
         assert "compute wrong results" in " ".join(contents("hybrid.tflite").notes)
         assert not contents("float.tflite").notes
+
+    def test_weights_made_float_on_loading_are_no_activations(self, contents: Callable[[str], Contents]) -> None:
+        assert contents("weight_only.tflite").planned_bytes == contents("float.tflite").planned_bytes
 
     @pytest.mark.parametrize("name", ["float.pte", "float.tflite", "float.onnx"])
     def test_planned_memory_holds_at_least_the_largest_step(

@@ -27,7 +27,7 @@ def inspect(path: Path) -> Contents:
     """What the first subgraph holds, with those it calls.
 
     Weights are constants with a scale or a floating type; shape vectors are not. `planned_bytes` is a greedy plan over
-    tensor lifetimes of the first subgraph, as TFLite makes one; weights that XNNPACK repacks come on top; None when a
+    tensor lifetimes of the first subgraph, as TFLite makes one; weights, also repacked ones, come on top; None when a
     shape is dynamic. An operation counts as delegated when the interpreter's default XNNPACK delegate takes it.
     Raises ArtifactError when the bytes are no TFLite model.
     """
@@ -163,11 +163,17 @@ class _Reader:
 
     def planned(self, graph: Any) -> int | None:
         sizes: dict[int | str, int] = {}
+        # A constant made float when the file loads is a weight still.
+        unpacked = {
+            int(op.outputs[0])
+            for op in graph.operators
+            if self.name(op) == "DEQUANTIZE" and self.raw(graph.tensors[op.inputs[0]]).size
+        }
         for i, tensor in enumerate(graph.tensors):
             kind = self.types.get(tensor.type, "UNKNOWN")
             if any(n < 0 for n in _signature(tensor)) or kind in {"STRING", "RESOURCE", "VARIANT", "UNKNOWN"}:
                 return None
-            if not self.raw(tensor).size:
+            if not self.raw(tensor).size and i not in unpacked:
                 bits = _PACKED.get(kind) or 8 * np.dtype(_NUMPY.get(kind, "c8")).itemsize
                 sizes[i] = math.ceil(math.prod(_shape(tensor)) * bits / 8)
         nodes = [
