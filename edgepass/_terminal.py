@@ -1,5 +1,6 @@
 """What a person sees while work goes on: a bar or a spinner on a terminal, one line per step anywhere else."""
 
+import atexit
 import os
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ WIDTH = 110  # columns of a log or a pipe
 
 # Converters are silenced by taking file descriptors 1 and 2 away; what we say goes through a copy of the second.
 _ERRORS: TextIO = os.fdopen(os.dup(2), "w", buffering=1)
+atexit.register(_ERRORS.close)
 progress_console = Console(file=_ERRORS, soft_wrap=True, highlight=False)
 console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 

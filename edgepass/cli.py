@@ -57,7 +57,7 @@ def data(command: Command) -> Command:
     most = click.option(
         "--eval-samples", type=click.IntRange(1), help="At most that many, spread evenly. [default: all]"
     )
-    few = click.option("--calibration-samples", type=click.IntRange(1), default=64, show_default=True)
+    few = click.option("--calibration-samples", type=click.IntRange(1), default=256, show_default=True)
     return most(few(command))
 
 

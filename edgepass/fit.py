@@ -60,6 +60,7 @@ def fit(
     import torch
 
     from edgepass.models import training
+    from edgepass.models.forecaster import ROUNDING_STEP
 
     for what, value in (("epochs", epochs), ("batch", batch), ("seed", seed)):
         if value < (what == "batch"):
@@ -91,7 +92,8 @@ def fit(
         torch.manual_seed(seed)
         model = models.create(config, lookback=lookback, horizon=horizon, channels=len(series.columns))
     model.set_scaler(scaler.mean, scaler.std)
-    model.start_from(torch.from_numpy(floor.weight_HL))
+    start = baselines.ridge(parts[0], parts[1], least=ROUNDING_STEP**2 / 12)
+    model.start_from(torch.from_numpy(start.weight_HL))
     raw_TC = series.values_TC.astype(np.float32)
     state = training.train(
         model,

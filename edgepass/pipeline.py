@@ -109,10 +109,10 @@ def export(
     """Write and judge every artifact of `plan` into `out`, with manifest, golden samples and report."""
     staging.refuse_existing(out, overwrite=overwrite)
     samples = evaluation(task)
-    say(f"running {task.name} in torch on {len(samples)} samples")
-    standard = Standard(samples=samples, reference=task.reference(samples), score=task.score, threads=threads)
     say("capturing")
     program = capture(task.model, task.args, decompositions=task.decompositions, max_batch=plan.max_batch)
+    say(f"running {task.name} in torch on {len(samples)} samples")
+    standard = Standard(samples=samples, reference=task.reference(samples), score=task.score, threads=threads)
     calibrate = None if task.calibration is None else task.calibration.arguments
     with staging.folder(out, overwrite=overwrite) as folder:
         written = write(program, plan, task.name, folder, calibrate, say)

@@ -32,7 +32,7 @@ def load(
     *,
     calibration: str | None = None,
     evaluation: str | None = None,
-    calibration_samples: int = 64,
+    calibration_samples: int = 256,
     evaluation_samples: int | None = None,
     seed: int = 0,
 ) -> Task:
@@ -246,7 +246,7 @@ def _read(where: str, found: Task, model: str) -> Samples:
             return _csv(path, found, model)
         case other:
             raise InputError(
-                f"data in {other or 'a file without ending'} is not read; "
+                f"{where}: data in {other or 'a file without ending'} is not read; "
                 "give .npz, .safetensors, .csv or file.py:function"
             )
     targets = arrays.pop("target", None)

@@ -114,6 +114,8 @@ class Task:
                     raise InputError(
                         f"{self.source} raises {type(error).__name__} on evaluation sample {index}: {first_line(error)}"
                     ) from None
+        if len({tuple(y.shape for y in row) for row in rows}) > 1:
+            raise InputError(f"{self.source} gives outputs of different shapes for samples of one shape; a file cannot")
         outputs = [np.ascontiguousarray(np.stack(column)) for column in zip(*rows, strict=True)]
         for number, output in enumerate(outputs):
             bad = ~np.isfinite(output.reshape(len(output), -1)).all(axis=1)

@@ -10,6 +10,7 @@ import torch
 from edgepass.exporters._capture import Program, quiet
 from edgepass.quantize import pt2e
 from edgepass.quantize.recipe import Recipe, Scheme
+from edgepass.quantize.rounding import round_weights
 from torch import Tensor
 from torch.fx import GraphModule
 
@@ -52,7 +53,11 @@ class Job:
         if self.recipe.scheme != "static":  # nothing to calibrate, and a dynamic graph does not survive copying
             return pt2e.convert(pt2e.prepare(self.graph(), self.recipe, [self.program.args]), fold=fold)
         if self._prepared is None:
-            self._prepared = pt2e.prepare(self.graph(), self.recipe, self._calibration() if self._calibration else None)
+            samples = self._calibration() if self._calibration else []
+            graph = self.graph()
+            if self.recipe.rounding == "gptq" and samples:
+                round_weights(graph, self.recipe, samples)
+            self._prepared = pt2e.prepare(graph, self.recipe, samples)
         return pt2e.convert(copy.deepcopy(self._prepared), fold=fold)
 
 

@@ -59,7 +59,11 @@ def capture(
     says nothing by the Python function that the operation was defined with.
     Raises CaptureError naming the user's line, or the operation for which there is no formula.
     """
+    # A view of a larger array may have strides of 0 along dimensions of 1, which ExecuTorch refuses.
+    args = tuple(arg.detach().clone(memory_format=torch.contiguous_format) for arg in args)
     if isinstance(model, ExportedProgram):
+        if max_batch is not None:
+            raise CaptureError("the batch of a program is what it was captured with; leave out --max-batch")
         exported = model
     else:
         try:

@@ -19,6 +19,7 @@ class Recipe:
 
     Names follow the grammar of ai-edge-quantizer: `static_wi8_ai8` is static, weights int8, activations int8.
 
+    `rounding`: of linear weights; "gptq" needs the calibration data of a static recipe.
     `keep`: shell globs over module paths whose weights and arithmetic stay float32.
     `bounds`: the gates that hold unless the user sets others.
     """
@@ -27,6 +28,7 @@ class Recipe:
     summary: str
     scheme: Scheme
     weights: Literal["float32", "float16", "int8"]
+    rounding: Literal["nearest", "gptq"] = "nearest"
     keep: tuple[str, ...] = ()
     bounds: Gates = field(default_factory=Gates)
 

@@ -67,9 +67,11 @@ TOLERANCE = 1e-3
 """The largest penalty within this share of the best validation error is taken: smaller weights quantise better."""
 
 
-def ridge(train: tuple[Floats, Floats], validation: tuple[Floats, Floats]) -> Ridge:
+def ridge(train: tuple[Floats, Floats], validation: tuple[Floats, Floats], *, least: float = 0.0) -> Ridge:
     """Fit ridge regression in closed form, with the largest penalty that is as good as the best on validation.
 
+    `least` is the smallest penalty to consider. A penalty of v gives the weights that are best when noise of variance
+    v, in units of the windows' own variance, comes on top of every input (Bishop 1995, Neural Computation 7:108).
     Inputs [N, L, C] and targets [N, H, C]. One eigendecomposition serves all penalties, and the validation error
     follows from the same sums: |Y - XW|^2 = |Y|^2 - 2 tr(W'X'Y) + tr(W'X'XW).
     """
@@ -78,12 +80,13 @@ def ridge(train: tuple[Floats, Floats], validation: tuple[Floats, Floats]) -> Ri
     eigenvalues, vectors = np.linalg.eigh(gram_LL)
     rotated_LH = vectors.T @ cross_LH
     scale = max(float(eigenvalues.mean()), np.finfo(np.float64).tiny)
-    weights_LH = [vectors @ (rotated_LH / (eigenvalues.clip(0) + p * scale)[:, None]) for p in PENALTIES]
+    penalties = [p for p in PENALTIES if p >= least]
+    weights_LH = [vectors @ (rotated_LH / (eigenvalues.clip(0) + p * scale)[:, None]) for p in penalties]
     errors = [
         square - 2 * float((w_LH * held_LH).sum()) + float((w_LH * (held_LL @ w_LH)).sum()) for w_LH in weights_LH
     ]
     chosen = max(k for k, error in enumerate(errors) if error <= min(errors) * (1 + TOLERANCE))
-    return Ridge(weight_HL=np.ascontiguousarray(weights_LH[chosen].T), penalty=PENALTIES[chosen])
+    return Ridge(weight_HL=np.ascontiguousarray(weights_LH[chosen].T), penalty=penalties[chosen])
 
 
 def _sums(inputs_NLC: Floats, targets_NHC: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:

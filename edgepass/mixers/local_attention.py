@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass.models.config import MixerConfig
+from edgepass.mixers import MixerConfig
 
 
 class Mixer(nn.Module):

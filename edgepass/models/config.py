@@ -7,20 +7,13 @@ import msgspec
 
 from edgepass import catalog
 from edgepass.errors import InputError
+from edgepass.mixers import MixerConfig
 
 
 class Embedding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How values become tokens: `patch` consecutive values each; 1 makes every point a token."""
 
     patch: int = 16
-
-
-class MixerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What moves information between tokens. `window` is in tokens."""
-
-    name: str
-    heads: int = 1
-    window: int = 1
 
 
 class PassConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -18,6 +18,12 @@ EPSILON = 1e-5
 by zero."""
 
 
+ROUNDING_STEP = 2 * 5.0 / 255
+"""Step of an 8-bit activation over a normalised window, which reaches about five deviations either way. Training adds
+as much uniform noise: a smooth series has linear forecasts with huge cancelling weights, which are best in float32 and
+ruined by the rounding of their input."""
+
+
 class Normalise(nn.Module):
     """Raw values -> windows of mean 0 and variance 1, and what it takes to go back.
 
@@ -85,6 +91,8 @@ class Forecaster(nn.Module):
         """Raw x_BLC -> raw y_BHC."""
         z_BLC, m_B1C, s_B1C = self.normalise(x_BLC)
         z_SL = z_BLC.transpose(1, 2).reshape(-1, self.lookback)
+        if self.training:
+            z_SL = z_SL + (torch.rand_like(z_SL) - 0.5) * ROUNDING_STEP
         t_ST = self.tokenise(z_SL)
         if self.training:  # asked here, so that no dropout operation reaches an exported graph
             t_ST = functional.dropout(t_ST, self.config.head.dropout)

@@ -1,0 +1,69 @@
+"""What every test shares: seeds, uninitialised memory that is NaN, and the command line called in this process."""
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left: exit code, standard output and error."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def sentence(self) -> str:
+        """The one line of complaint; fails when there are more, or a traceback."""
+        assert "Traceback" not in self.err, self.err
+        lines = [line for line in self.err.splitlines() if line.startswith(("edgepass: ", "Error: "))]
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _uninitialised_is_nan() -> Iterator[None]:
+    """torch.empty gives NaN, so that what forgets to write an element fails."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.utils.deterministic.fill_uninitialized_memory
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    try:
+        yield
+    finally:
+        torch.utils.deterministic.fill_uninitialized_memory = before
+
+
+@pytest.fixture
+def edgepass(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """Call `edgepass ARGS` as the entry point would, in this process."""
+    from edgepass import cli
+
+    def call(*args: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["edgepass", *map(str, args)])
+        out, err = io.StringIO(), io.StringIO()
+        code = 0
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                cli.main()
+            except SystemExit as stop:
+                code = int(stop.code or 0)
+        return Done(code, out.getvalue(), err.getvalue())
+
+    return call
