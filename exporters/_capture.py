@@ -61,6 +61,8 @@ def capture(
     """
     # A view of a larger array may have strides of 0 along dimensions of 1, which ExecuTorch refuses.
     args = tuple(arg.detach().clone(memory_format=torch.contiguous_format) for arg in args)
+    if max_batch is not None:  # torch.export takes a dimension of 1 for one that is always 1
+        args = tuple(arg.repeat(2, *(1 for _ in arg.shape[1:])) if len(arg) == 1 else arg for arg in args)
     if isinstance(model, ExportedProgram):
         if max_batch is not None:
             raise CaptureError("the batch of a program is what it was captured with; leave out --max-batch")

@@ -45,6 +45,8 @@ def export(job: Job, path: Path) -> Lowered:
         model = _int8_weights(model, _kept(job, program))
     _name_io(model, job)
     model.save(str(path))
+    # For ExecuTorch's profiler; it would be a third of a small package, and no Core ML runtime reads it.
+    (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
     return Lowered()
 
 

@@ -50,6 +50,8 @@ def export(job: Job, path: Path) -> Lowered:
     if job.recipe.scheme == "dynamic":
         partitioners.insert(0, XnnpackDynamicallyQuantizedPartitioner())
     program = rewrites.apply(_formatted(job), REWRITES)
+    # Folding takes constants out of a table that the rewritten program shares with the captured one.
+    program._constants = dict(program._constants)
     # The rewrites' rows of 1/D are constants, but only once something has computed them.
     # Dequantised int8 weights are constants too, and folding those would undo the recipe.
     program = constant_prop_pass(program, custom_skip_targets=set(_QUANT_PRIMITIVES))

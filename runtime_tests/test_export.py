@@ -1,0 +1,357 @@
+"""Model x recipe x target: every written file is run from disk and judged. Also what is refused, and what is caught."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import edgepass
+from edgepass import catalog, exporters, gates, judging, models, pipeline
+from edgepass.errors import CaptureError, RefusedError
+from edgepass.exporters import Job
+from edgepass.exporters._capture import Program, capture
+from edgepass.gates import Gates
+from edgepass.judging import Candidate, Standard
+from edgepass.manifest import ArtifactRecord
+from edgepass.quantize import audit, recipe
+from edgepass.runtimes import _child
+from edgepass.task import Samples, Task
+
+pytestmark = [
+    pytest.mark.export,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # converters, of each other
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # coremltools leaves its temporary folder to the collector
+]
+LOOKBACK, HORIZON, CHANNELS = 63, 5, 3
+RECIPES = catalog.names("recipes")
+TARGETS = catalog.names("targets")
+
+
+def waves(count: int, seed: int) -> np.ndarray:
+    """[count, 1, L, C] float32 windows of waves with a level, a scale and noise of their own."""
+    generator = np.random.default_rng(seed)
+    t = np.arange(LOOKBACK)[None, :, None]
+    phase = generator.uniform(0, 6, (count, 1, CHANNELS))
+    noise = generator.normal(0, 0.1, (count, LOOKBACK, CHANNELS))
+    x = 500 + 40 * np.sin(t / 4 + phase) + 20 * noise
+    return x[:, None].astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    torch.manual_seed(0)
+    forecaster = models.create("single-xs", lookback=LOOKBACK, horizon=HORIZON, channels=CHANNELS)
+    forecaster.set_scaler([500.0] * CHANNELS, [30.0] * CHANNELS)
+    return Task(
+        name="tiny",
+        source="test",
+        model=forecaster,
+        args=(torch.from_numpy(waves(1, 0)[0]),),
+        calibration=Samples(inputs=[waves(32, 1)]),
+        evaluation=Samples(inputs=[waves(16, 2)]),
+    )
+
+
+@pytest.fixture(scope="module")
+def program(task: Task) -> Program:
+    return capture(task.module, task.args)
+
+
+@pytest.fixture(scope="module")
+def standard(task: Task) -> Standard:
+    assert task.evaluation
+    return Standard(samples=task.evaluation, reference=task.reference(task.evaluation), score=None)
+
+
+@pytest.fixture(scope="module")
+def jobs(task: Task, program: Program) -> dict[str, Job]:
+    assert task.calibration
+    return {name: Job(program, recipe.read(name), task.calibration.arguments) for name in RECIPES}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_file_is_within_its_recipes_bounds(
+    name: str, target: str, jobs: dict[str, Job], standard: Standard, tmp_path: Path
+) -> None:
+    job, module = jobs[name], catalog.load("targets", target)
+    if job.recipe.scheme in module.refuses:
+        _, nearest = module.refuses[job.recipe.scheme]
+        assert nearest in RECIPES
+        with pytest.raises(RefusedError, match=nearest):
+            exporters.check(module, target, job.recipe, None)
+        return
+    path = tmp_path / f"tiny{module.suffix}"
+    lowered = exporters.export(target, job, path)
+    wanted = audit.requested(job.program.exported, job.recipe)
+    candidate = Candidate(
+        path=path,
+        target=target,
+        runtime=module.runtime,
+        recipe=job.recipe,
+        requested=wanted,
+        fallbacks=lowered.fallbacks,
+    )
+    record, _ = judging.judge(candidate, standard, Gates())
+    assert record.verdict == "pass", record.reasons
+    assert record.parity
+    assert record.parity.sqnr_db >= (job.recipe.bounds.min_sqnr or 0)
+    assert record.audit
+    assert record.audit.coverage == 1.0
+    assert {w.dtype for w in record.audit.weights if w.requested} == {job.recipe.weights}
+    assert record.memory
+    assert record.memory.peak_bytes
+    assert record.delegated_flops is None or record.delegated_flops >= 0.85
+    if target == "executorch" and name != "fp16":
+        assert not record.fallbacks, "our own models lower whole"
+
+
+def test_one_quantised_graph_serves_every_target(
+    task: Task, jobs: dict[str, Job], standard: Standard, tmp_path: Path
+) -> None:
+    job = jobs["static_wi8_ai8"]
+    ratios = []
+    for target in TARGETS:
+        module = catalog.load("targets", target)
+        path = tmp_path / f"tiny{module.suffix}"
+        exporters.export(target, job, path)
+        outputs = _child.run(module.runtime, path, standard.samples.inputs, latency_runs=1).outputs
+        ratios.append(judging.worst_parity(standard.reference, outputs).sqnr_db)
+    assert max(ratios) - min(ratios) < 0.6, dict(zip(TARGETS, ratios, strict=True))
+
+
+def test_gptq_beats_rounding_to_nearest_on_smooth_inputs() -> None:
+    from edgepass.quantize.rounding import gptq
+
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(512, 63, generator=generator, dtype=torch.float64).cumsum(1)
+    weight = torch.randn(5, 63, generator=generator)
+    rounded = gptq(weight, x.T @ x)
+    step = weight.abs().amax(1, keepdim=True) / 127
+    nearest = (weight / step).round() * step
+    levels = rounded / step
+    assert torch.allclose(levels, levels.round(), atol=1e-3), "the weights lie on the int8 grid"
+    assert torch.equal(levels.abs().amax(1).round(), torch.full((5,), 127.0)), "and a second rounding keeps it"
+    error = [float(((w - weight).double() @ x.T).square().mean()) for w in (rounded, nearest)]
+    assert error[0] < 0.2 * error[1]
+
+
+class Affine(nn.Module):
+    """A linear layer between two uses of a custom operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.edgepass_test.twice(self.layer(torch.ops.edgepass_test.twice(x)))
+
+
+@torch.library.custom_op("edgepass_test::twice", mutates_args=())
+def twice(x: Tensor) -> Tensor:
+    return x * 2.0
+
+
+@twice.register_fake
+def _(x: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+_LIBRARY = torch.library.Library("edgepass_test", "FRAGMENT")
+_LIBRARY.define("opaque(Tensor x) -> Tensor")
+_LIBRARY.impl("opaque", lambda x: x + 1, "CPU")
+torch.library.register_fake("edgepass_test::opaque", torch.empty_like)
+
+
+class Opaque(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.edgepass_test.opaque(x)
+
+
+def test_a_custom_operation_never_blocks_a_target(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    done = edgepass.build(Affine(), (torch.randn(1, 8),), out=tmp_path / "o", targets=TARGETS, recipe="fp32")
+    assert done.verdict == "pass", [r.reasons for r in done.artifacts]
+
+
+def test_a_custom_operation_without_a_formula_is_named() -> None:
+    x = (torch.ones(3),)
+    with pytest.raises(CaptureError, match=r"edgepass_test.opaque.*get_decompositions"):
+        capture(Opaque(), x)
+    captured = capture(Opaque(), x, decompositions={torch.ops.edgepass_test.opaque.default: lambda x: x + 1})
+    assert torch.equal(captured.exported.module()(*x), x[0] + 1)
+
+
+@pytest.mark.parametrize("target", [t for t in TARGETS if catalog.load("targets", t).dynamic_batch is None])
+def test_a_batch_may_vary_where_the_target_allows(target: str, task: Task, tmp_path: Path) -> None:
+    module = catalog.load("targets", target)
+    dynamic = capture(task.module, task.args, max_batch=7)
+    path = tmp_path / f"tiny{module.suffix}"
+    exporters.export(target, Job(dynamic, recipe.read("fp32")), path)
+    x = waves(6, 3)[:, 0]
+    with torch.inference_mode():
+        expected = task.module(torch.from_numpy(x)).numpy()
+    for count in (1, 5, 6):
+        (got,) = _child.run(module.runtime, path, [x[None, :count]], latency_runs=1).outputs
+        np.testing.assert_allclose(got[0], expected[:count], rtol=1e-4)
+
+
+def planted(path: Path) -> None:
+    """A .pte that executorch 1.5.1 makes wrong without a word: weight-only int8 from torchao, lowered to XNNPACK."""
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+    from torchao.quantization import IntxWeightOnlyConfig, quantize_
+    from torchao.quantization.granularity import PerAxis
+
+    model = convolutional()
+    quantize_(model, IntxWeightOnlyConfig(weight_dtype=torch.int8, granularity=PerAxis(0)))
+    captured = torch.export.export(model, (torch.zeros(1, 4, 32),), strict=False)
+    path.write_bytes(to_edge_transform_and_lower(captured, partitioner=[XnnpackPartitioner()]).to_executorch().buffer)
+
+
+def convolutional() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv1d(4, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 6)).eval()
+
+
+def test_a_silently_wrong_file_is_caught_by_the_default_gates(tmp_path: Path) -> None:
+    path = tmp_path / "planted.pte"
+    planted(path)
+    x = np.random.default_rng(0).normal(size=(8, 1, 4, 32)).astype(np.float32)
+    given = Task(name="c", source="c", model=convolutional(), args=(torch.zeros(1, 4, 32),))
+    samples = Samples(inputs=[x])
+    standard = Standard(samples=samples, reference=given.reference(samples), score=None)
+    candidate = Candidate(path=path, target="executorch", runtime="executorch", recipe=None)
+    record, _ = judging.judge(candidate, standard, Gates())
+    assert record.verdict == "fail"
+    assert any("SQNR" in reason for reason in record.reasons), record.reasons
+
+
+def test_a_float_file_that_claims_int8_is_caught_by_the_audit(
+    jobs: dict[str, Job], standard: Standard, tmp_path: Path
+) -> None:
+    path = tmp_path / "tiny.tflite"
+    exporters.export("tflite", jobs["fp32"], path)
+    claimed = jobs["static_wi8_ai8"]
+    wanted = audit.requested(claimed.program.exported, claimed.recipe)
+    candidate = Candidate(path=path, target="tflite", runtime="tflite", recipe=claimed.recipe, requested=wanted)
+    record, _ = judging.judge(candidate, standard, Gates())
+    assert record.verdict == "fail"
+    assert record.reasons == ["audited coverage is 0.0%, less than 100.0%"]
+
+
+def test_a_file_of_another_model_is_a_failed_record_not_a_crash(standard: Standard, tmp_path: Path) -> None:
+    path = tmp_path / "other.onnx"
+    other = capture(nn.Linear(CHANNELS, 2), (torch.zeros(1, LOOKBACK, CHANNELS),))
+    exporters.export("onnx", Job(other, recipe.read("fp32")), path)
+    record, outputs = judging.judge(Candidate(path=path, target="onnx", runtime="onnx", recipe=None), standard, Gates())
+    assert record.verdict == "fail"
+    assert "they are not the same model" in record.reasons[0]
+    assert outputs == []
+
+
+def test_recipes_keep_what_they_are_told_to(program: Program) -> None:
+    int8 = recipe.read("static_wi8_ai8")
+    everything = {w.name for w in audit.requested(program.exported, int8)}
+    kept = {w.name for w in audit.requested(program.exported, replace(int8, keep=("passes.*",)))}
+    assert {name for name in everything if name.startswith("passes.")} == everything - kept
+
+
+@pytest.fixture(scope="module")
+def built(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("built") / "o"
+    plan = pipeline.Plan.of(("coreml", "tflite"), ("static_wi8_ai8",))
+    pipeline.export(task, plan, out, Gates())
+    return out
+
+
+def test_two_exports_have_equal_content(task: Task, built: Path, tmp_path: Path) -> None:
+    from edgepass import manifest
+
+    plan = pipeline.Plan.of(("coreml", "tflite"), ("static_wi8_ai8",))
+    again = pipeline.export(task, plan, tmp_path / "o", Gates())
+    before = manifest.read(built)
+    assert [a.content_sha256 for a in again.artifacts] == [a.content_sha256 for a in before.artifacts]
+    assert again.data == before.data
+    assert [a.parity for a in again.artifacts] == [a.parity for a in before.artifacts]
+
+
+def test_validate_judges_again_and_sees_a_file_that_was_changed(task: Task, built: Path, tmp_path: Path) -> None:
+    from edgepass.validation import validate
+
+    copy = tmp_path / "o"
+    shutil.copytree(built, copy)
+    load: Callable[[str], Task] = lambda model: task  # noqa: E731
+    sound = validate(copy, load=load, reference=None, recipe=None, bounds=Gates())
+    assert sound.verdict == "pass", [a.reasons for a in sound.artifacts]
+    (tflite,) = copy.glob("*.tflite")
+    blob = bytearray(tflite.read_bytes())
+    place = blob.rindex(bytes(64)) if bytes(64) in blob else len(blob) // 2
+    blob[place] ^= 1
+    tflite.write_bytes(bytes(blob))
+    spoilt: list[ArtifactRecord] = validate(copy, load=load, reference=None, recipe=None, bounds=Gates()).artifacts
+    assert gates.worst([a.verdict for a in spoilt]) == "fail"
+    assert any("its content hash differs" in reason for a in spoilt for reason in a.reasons)
+
+
+def test_the_user_s_gates_decide_the_exit(task: Task, built: Path) -> None:
+    from edgepass.validation import validate
+
+    tight = validate(built, load=lambda model: task, reference=None, recipe=None, bounds=Gates(max_size=1000))
+    assert tight.verdict == "fail"
+    unknown = validate(built, load=lambda model: task, reference=None, recipe=None, bounds=Gates(max_metric_drop=0.5))
+    assert unknown.verdict == "not-evaluated"
+
+
+def test_third_party_models_go_through_as_files(tmp_path: Path) -> None:
+    """A Hugging Face BERT of two layers with random weights, token ids in, through file.py:get_model."""
+    pytest.importorskip("transformers", reason="pip install transformers (litert-torch brings it)")
+    from edgepass import source
+
+    file = tmp_path / "bert.py"
+    file.write_text(BERT)
+    loaded = source.load(f"{file}:get_model")
+    plan = pipeline.Plan.of(("executorch", "coreml", "tflite"), ("static_wi8_ai8",))
+    done = pipeline.export(loaded, plan, tmp_path / "o", Gates())
+    assert done.verdict == "pass", [a.reasons for a in done.artifacts]
+    assert all(a.audit and a.audit.coverage == 1.0 for a in done.artifacts)
+
+
+BERT = """
+import torch
+from transformers import BertConfig, BertModel
+
+class Encoder(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        config = BertConfig(vocab_size=99, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+                            intermediate_size=64, max_position_embeddings=24)
+        self.bert = BertModel(config, add_pooling_layer=False)
+
+    def forward(self, ids):
+        return self.bert(input_ids=ids).last_hidden_state
+
+def get_model():
+    torch.manual_seed(0)
+    return Encoder()
+
+def get_args():
+    return (torch.zeros(1, 17, dtype=torch.int64),)
+
+def sentences(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return [(torch.randint(0, 99, (1, 17), generator=generator),) for _ in range(16)]
+
+def get_calibration_data():
+    return sentences(1)
+
+def get_eval_data():
+    return sentences(2)
+"""
