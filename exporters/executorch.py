@@ -89,8 +89,10 @@ class _Collector(logging.Handler):
 @contextmanager
 def _reasons() -> Iterator[dict[str, str]]:
     collector = _Collector()
-    name = "executorch.backends.xnnpack"
-    loggers = [logging.getLogger(n) for n in logging.root.manager.loggerDict if n.startswith(name)]
+    # The partitioner and the checks it calls. The serialiser beside them, when at DEBUG, writes every delegated graph
+    # into the current directory.
+    names = ("executorch.backends.xnnpack.partition", "executorch.backends.xnnpack._passes")
+    loggers = [logging.getLogger(n) for n in logging.root.manager.loggerDict if n.startswith(names)]
     before = [(log, log.level, log.propagate) for log in loggers]
     disabled = logging.root.manager.disable
     logging.disable(logging.NOTSET)
