@@ -136,7 +136,7 @@ def fit(
         metrics=rows,
         versions=_versions(),
     )
-    notes = series.notes
+    notes = (*series.notes, _against_ridge(rows[-1], rows[-2]))
     if state.best_epoch == 0:
         notes += (f"no epoch was better on validation than ridge, so {config.name} forecasts what ridge does",)
     run.write(out, spec, model, series.values_TC)
@@ -160,6 +160,13 @@ def _simple(series: Series, validation: tuple[Floats, Floats], test: tuple[Float
         best = min(seasons, key=lambda s: baselines.score("", forecasts[s], *validation).mse)
         scores.append(baselines.score(f"seasonal naive ({best})", forecasts[best], *test))
     return scores
+
+
+def _against_ridge(model: Score, ridge: Score) -> str:
+    """Said after every fit: ridge is the floor that a model must beat to have a claim."""
+    change = model.mse / ridge.mse - 1.0
+    verdict = "beats" if change < 0 else "does not beat"
+    return f"{model.name} {verdict} ridge on test: its MSE is {abs(change):.1%} {'lower' if change < 0 else 'higher'}"
 
 
 def _claim(out: Path, command: dict[str, Any], *, overwrite: bool) -> None:
