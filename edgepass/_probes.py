@@ -48,6 +48,7 @@ def _probe_executorch(step: Callable[[str], None], folder: Path) -> str:
     file.write_bytes(lowered.buffer)
     step("running the .pte file")
     method = Runtime.get().load_program(file).load_method("forward")
+    assert method is not None, "the .pte file has no method forward"
     return f".pte written and run: {_compare(method.execute([x_BI])[0], layer(x_BI))}"
 
 
@@ -59,7 +60,7 @@ def _probe_coreml(step: Callable[[str], None], folder: Path) -> str:
     layer, x_BI = _layer()
     program = torch.export.export(layer, (x_BI,)).run_decompositions({})
     step("saving the .mlpackage")
-    package = ct.convert(program, minimum_deployment_target=ct.target.iOS17, skip_model_load=True)
+    package: Any = ct.convert(program, minimum_deployment_target=ct.target.iOS17, skip_model_load=True)
     package.save(str(folder / "linear.mlpackage"))
     step("reading the .mlpackage back")
     ct.models.MLModel(str(folder / "linear.mlpackage"), skip_model_load=True)

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -111,8 +112,9 @@ def _find_time(frame: pd.DataFrame) -> str | None:
 
 def _parse(column: "pd.Series[str]") -> "pd.Series[pd.Timestamp]":
     """Times in UTC, NaT for what is not one, by the first reading that understands all."""
+    readings: tuple[dict[str, Any], ...] = ({}, {"format": "ISO8601"}, {"dayfirst": True})
     best: pd.Series[pd.Timestamp] | None = None
-    for how in ({}, {"format": "ISO8601"}, {"dayfirst": True}):
+    for how in readings:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # pandas: "could not infer format", which NaT tells as well
             times = pd.to_datetime(column, errors="coerce", utc=True, **how)
@@ -170,12 +172,12 @@ def _numbers(frame: pd.DataFrame, file: str) -> NDArray[np.float64]:
     values_TC = frame.to_numpy(dtype=np.float64)
     holes_TC = ~np.isfinite(values_TC)
     if holes_TC.any():
-        where = [c for c, hole in zip(frame.columns, holes_TC.any(axis=0), strict=True) if hole]
+        where = [frame.columns[i] for i in np.flatnonzero(holes_TC.any(axis=0)).tolist()]
         raise InputError(
             f"{file} misses {int(holes_TC.sum())} values in {_list(where)}, first in data row "
             f"{int(np.argmax(holes_TC.any(axis=1))) + 1}; fill them, or leave the columns out with --columns"
         )
-    constant = [c for c, flat in zip(frame.columns, np.ptp(values_TC, axis=0) == 0, strict=True) if flat]
+    constant = [frame.columns[i] for i in np.flatnonzero(np.ptp(values_TC, axis=0) == 0).tolist()]
     if constant:
         verb = "never changes" if len(constant) == 1 else "never change"
         raise InputError(f"{_list(constant)} of {file} {verb}; leave out what needs no forecast, with --columns")

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
+from torch._ops import OperatorBase
 from torch.export import ExportedProgram
 
 from edgepass import catalog
 
-Table = dict[OpOverload, Callable[..., Any]]
+Table = dict[OperatorBase, Callable[..., Any]]
 
 
 def constant(value: float, like: Tensor) -> Tensor:

@@ -42,8 +42,8 @@ def attention(
         key, value = key.expand(*lead, *key.shape[-2:]), value.expand(*lead, *value.shape[-2:])
     queries, keys = query.shape[-2], key.shape[-2]
     q_NSE, k_NTE, v_NTV = (x.reshape(-1, x.shape[-2], x.shape[-1]) for x in (query, key, value))
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
-    scores_NST = torch.bmm(q_NSE * constant(scale, query), k_NTE.transpose(1, 2))
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    scores_NST = torch.bmm(q_NSE * constant(factor, query), k_NTE.transpose(1, 2))
     if is_causal:
         scores_NST = scores_NST + torch.full((queries, keys), MASKED, dtype=query.dtype).triu(1)
     if attn_mask is not None:

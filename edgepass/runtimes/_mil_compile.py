@@ -172,8 +172,9 @@ def _constant(var: Any) -> Any:
 def _rank(value: Any) -> int:
     from coremltools.converters.mil.mil import types
 
-    several = isinstance(value, tuple | list) or types.is_list(value.sym_type) or types.is_state(value.sym_type)
-    return 1 if several else int(value.rank)
+    if isinstance(value, tuple | list) or types.is_list(value.sym_type) or types.is_state(value.sym_type):
+        return 1
+    return int(value.rank)
 
 
 def _flat(slot: Slot) -> frozenset[int]:

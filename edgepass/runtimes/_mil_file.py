@@ -68,7 +68,7 @@ def open_package(path: Path) -> Package:
     with quiet():
         from coremltools.proto import Model_pb2
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-    spec = Model_pb2.Model()
+    spec: Any = Model_pb2.Model()  # protobuf makes its members when it is imported
     try:
         spec.ParseFromString(content)
     except DecodeError:

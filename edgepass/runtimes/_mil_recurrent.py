@@ -42,16 +42,16 @@ def _lstm(node: Node) -> Run:
 
     def step(side: int) -> Step:
         peephole = peepholes[side]
+        parts = None if peephole is None else peephole.chunk(3)
 
         def advance(gates: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             h, c = state
             i, f, o, z = (gates + F.linear(h, sides[side][1])).chunk(4, -1)
-            if peephole is not None:
-                p_i, p_f, p_o = peephole.chunk(3)
-                i, f = i + p_i * c, f + p_f * c
+            if parts is not None:
+                i, f = i + parts[0] * c, f + parts[1] * c
             z = cell(z if clip is None else z.clamp(-clip, clip))
             c = gate(f) * c + gate(i) * z
-            o = o if peephole is None else o + p_o * c
+            o = o if parts is None else o + parts[2] * c
             return gate(o) * out(c), c
 
         return advance

@@ -37,10 +37,10 @@ def inspect(path: Path) -> Contents:
     if data[4:8] != _MARK:
         raise ArtifactError(f"{path} is not a TFLite file (it lacks the mark TFL3); export it again")
     model = schema.ModelT.InitFromPackedBuf(data, 0)
-    if not model.subgraphs:
+    graph = model.subgraphs[0] if model.subgraphs else None
+    if graph is None or graph.operators is None:
         raise ArtifactError(f"{path} holds no graph; export it again")
     reader = _Reader(model, data)
-    graph = model.subgraphs[0]
     notes = reader.notes(graph)
     flops = [reader.flops(graph, op) for op in graph.operators]
     by_name: Counter[str] = Counter()
@@ -257,9 +257,11 @@ def _zeros(raw: NDArray[Any], kind: str, shape: tuple[int, ...], quantization: A
     """Fraction of elements that stand for zero."""
     values: NDArray[Any] = raw
     zero: Any = 0
+    axis = 0
     if quantization is not None and _length(quantization.zeroPoint):
         zero = np.asarray(quantization.zeroPoint)
         zero = zero[0] if (zero == zero[0]).all() else zero
+        axis = quantization.quantizedDimension
     if bits := _PACKED.get(kind):
         mask = (1 << bits) - 1
         values = np.stack([(raw >> shift) & mask for shift in range(0, 8, bits)], axis=1).ravel()
@@ -272,7 +274,6 @@ def _zeros(raw: NDArray[Any], kind: str, shape: tuple[int, ...], quantization: A
         return 1.0 - float(np.count_nonzero(values != zero)) / total
     values = values[:total]
     if np.ndim(zero):
-        axis = quantization.quantizedDimension
         zero = zero.reshape([-1 if i == axis else 1 for i in range(len(shape))])
         values = values.reshape(shape)
     return float(np.mean(values == zero))
