@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgepass import catalog, gates, parity
+from edgepass import catalog, gates, parity, runtimes
 from edgepass.errors import ArtifactError, InputError
 from edgepass.gates import Gates
 from edgepass.manifest import ArtifactRecord, Fallback, Histogram, Latency, Memory, Metric
@@ -53,7 +53,7 @@ class Candidate:
 
 def runtime_of(path: Path) -> str:
     """Name of the runtime for a file, by its ending. Raises InputError."""
-    known = {catalog.load("runtimes", name).suffix: name for name in catalog.names("runtimes")}
+    known = {runtimes.runtime(name).suffix: name for name in catalog.names("runtimes")}
     if path.suffix not in known:
         raise InputError(f"{path} is of no kind that is known here; there is: {', '.join(sorted(known))}")
     if not path.exists():

@@ -10,7 +10,8 @@ import numpy as np
 from safetensors.numpy import save
 from torch import Tensor
 
-from edgepass import catalog, exporters, gates, judging, manifest, report, staging
+import edgepass.exporters as exporters
+from edgepass import gates, judging, manifest, report, staging
 from edgepass.errors import InputError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import Program, capture
@@ -52,7 +53,7 @@ class Plan:
         )
         for name in plan.targets:
             for recipe in plan.recipes:
-                exporters.check(catalog.load("targets", name), name, recipe, max_batch)
+                exporters.check(exporters.target(name), name, recipe, max_batch)
         return plan
 
 
@@ -142,7 +143,7 @@ def write(
         job = Job(program, recipe, calibrate)
         wanted = audit.requested(program.exported, job.recipe)
         for target_name in plan.targets:
-            target = catalog.load("targets", target_name)
+            target = exporters.target(target_name)
             path = folder / f"{name}.{recipe.name}{target.suffix}"
             say(f"writing {path.name}")
             lowered = exporters.export(target_name, job, path)
@@ -174,7 +175,7 @@ def _yardsticks(
     sticks: dict[str, Yardstick] = {}
     job = Job(program, recipes.read("fp32"))
     for name in plan.targets:
-        target = catalog.load("targets", name)
+        target = exporters.target(name)
         asked = [c.path for c in written if c.target == name and c.recipe and c.recipe.scheme == "float32"]
         path = asked[0] if asked else folder / f".float{target.suffix}"
         say(f"measuring the float model as {target.suffix}")

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from edgepass.exporters._capture import Program, quiet
@@ -15,8 +15,11 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from edgepass import catalog
-from edgepass.errors import RefusedError
+from edgepass.errors import EdgepassError, RefusedError
 from edgepass.manifest import Fallback
+
+LINE = 300
+"""Characters of a converter's own message that a sentence carries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +80,28 @@ class Target(Protocol):
     def export(self, job: Job, path: Path) -> Lowered: ...
 
 
+def target(name: str) -> Target:
+    """The target called `name`. Raises UnknownNameError."""
+    return cast(Target, catalog.load("targets", name))  # a module is one by what it holds, which no type checker sees
+
+
 def export(name: str, job: Job, path: Path) -> Lowered:
-    """Write the program of `job` to `path` in the format of the target called `name`, without a word on the way."""
-    with quiet(), torch.no_grad():
-        target: Target = catalog.load("targets", name)
-        return target.export(job, path)
+    """Write the program of `job` to `path` in the format of the target called `name`, without a word on the way.
+
+    Raises RefusedError when the converter cannot take the model.
+    """
+    chosen = target(name)
+    try:
+        with quiet(), torch.no_grad():
+            return chosen.export(job, path)
+    except (EdgepassError, OSError, MemoryError):
+        raise
+    except Exception as error:  # whatever a converter raises for a model that it does not like
+        why = " ".join(str(error).split())[:LINE]
+        raise RefusedError(
+            f"{name} cannot convert the model with {job.recipe.name}: its converter raises {type(error).__name__}"
+            f"{why and ': '}{why}; change that part of the model, or name the other targets with --target"
+        ) from error
 
 
 def check(target: Target, name: str, recipe: Recipe, max_batch: int | None) -> None:

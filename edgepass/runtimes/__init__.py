@@ -7,11 +7,12 @@ process of `_child.py`, because it is native code fed with a file: edgepass itse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepass import catalog
 from edgepass.manifest import Evidence, Fallback, TensorSpec, Weight
 
 Array = NDArray[np.generic]
@@ -62,3 +63,8 @@ class Runtime(Protocol):
     def inspect(self, path: Path) -> Contents: ...
 
     def versions(self) -> dict[str, str]: ...
+
+
+def runtime(name: str) -> Runtime:
+    """The runtime called `name`. Raises UnknownNameError."""
+    return cast(Runtime, catalog.load("runtimes", name))  # a module is one by what it holds, which no type checker sees

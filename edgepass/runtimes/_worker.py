@@ -11,14 +11,14 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import msgspec
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from edgepass import runtimes
 from edgepass.errors import EdgepassError, MissingExtraError
 from edgepass.manifest import Latency
 from edgepass.runtimes import Array, Contents, Runtime, Session, _memory
@@ -89,7 +89,7 @@ def _limit(request: Request) -> None:
 def _reply(request: Request, folder: Path) -> Reply:
     extra = ""
     try:
-        runtime = cast(Runtime, import_module(f"edgepass.runtimes.{request.runtime}"))
+        runtime = runtimes.runtime(request.runtime)
         extra = runtime.extra
         if request.task == "inspect":
             return Reply(outcome="done", contents=runtime.inspect(Path(request.path)))
