@@ -34,7 +34,7 @@ def export(job: Job, path: Path) -> Lowered:
 
     program = job.program.exported if job.recipe.scheme != "static" else job.program.retrace(job.quantised(fold=True))
     program = rewrites.apply(program, REWRITES)
-    model = ct.convert(
+    model: Any = ct.convert(
         program,
         minimum_deployment_target=ct.target.iOS17,
         compute_precision=_precision(ct, job, program),
@@ -83,8 +83,8 @@ def _int8_weights(model: Any, kept: set[str]) -> Any:
     config = cto.OpLinearQuantizerConfig(
         mode="linear_symmetric", dtype="int8", granularity="per_channel", weight_threshold=EVERY_WEIGHT
     )
-    by_type = dict.fromkeys(WEIGHTED, config)
-    by_name = dict.fromkeys(kept)
+    by_type: Any = dict.fromkeys(WEIGHTED, config)  # coremltools annotates these tables as a single config
+    by_name: Any = dict.fromkeys(kept)
     return cto.linear_quantize_weights(model, cto.OptimizationConfig(op_type_configs=by_type, op_name_configs=by_name))
 
 

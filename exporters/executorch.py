@@ -41,12 +41,13 @@ def export(job: Job, path: Path) -> Lowered:
             XnnpackPartitioner,
         )
         from executorch.exir import to_edge_transform_and_lower
+        from executorch.exir.backend.partitioner import Partitioner
         from executorch.exir.operator.util import _QUANT_PRIMITIVES
         from executorch.exir.passes.constant_prop_pass import constant_prop_pass
     except ImportError:
         raise MissingExtraError("executorch", extra) from None
 
-    partitioners = [XnnpackPartitioner()]
+    partitioners: list[Partitioner] = [XnnpackPartitioner()]
     if job.recipe.scheme == "dynamic":
         partitioners.insert(0, XnnpackDynamicallyQuantizedPartitioner())
     program = rewrites.apply(_formatted(job), REWRITES)
@@ -54,7 +55,8 @@ def export(job: Job, path: Path) -> Lowered:
     program._constants = dict(program._constants)
     # The rewrites' rows of 1/D are constants, but only once something has computed them.
     # Dequantised int8 weights are constants too, and folding those would undo the recipe.
-    program = constant_prop_pass(program, custom_skip_targets=set(_QUANT_PRIMITIVES))
+    skip: Any = set(_QUANT_PRIMITIVES)  # annotated for edge operations; this program is not one yet
+    program = constant_prop_pass(program, custom_skip_targets=skip)
     with _reasons() as reasons:
         edge = to_edge_transform_and_lower(program, partitioner=partitioners)
     fallbacks = _fallbacks(edge.exported_program(), reasons)

@@ -74,7 +74,9 @@ def _post_training(content: bytes, scheme: Scheme) -> tuple[bytes, list[str]]:
     else:
         named = recipe.dynamic_wi8_afp32() if scheme == "dynamic" else recipe.weight_only_wi8_afp32()
         quantise.load_quantization_recipe(named)
-    result = bytes(quantise.quantize().quantized_model)
+    quantised = quantise.quantize().quantized_model
+    assert quantised is not None, "ai-edge-quantizer gave no model"
+    result = bytes(quantised)
     return _raise_version(result) if scheme == "dynamic" else (result, [])
 
 
@@ -85,7 +87,7 @@ def _raise_version(content: bytes) -> tuple[bytes, list[str]]:
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     raised = 0
-    for code in model.operatorCodes:
+    for code in model.operatorCodes or ():
         is_linear = max(code.builtinCode, code.deprecatedBuiltinCode) == schema.BuiltinOperator.FULLY_CONNECTED
         if is_linear and code.version < HYBRID_PER_CHANNEL:
             code.version, raised = HYBRID_PER_CHANNEL, raised + 1
