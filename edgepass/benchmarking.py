@@ -11,6 +11,7 @@ from edgepass import judging, manifest
 from edgepass.errors import InputError
 from edgepass.manifest import GOLDEN, Latency
 from edgepass.runtimes import Array, _child
+from edgepass.task import first_line, natural
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +66,14 @@ def _files(path: Path) -> list[Path]:
 def _inputs(file: Path, runtime: str) -> list[Array]:
     golden = file.parent / GOLDEN
     if golden.is_file():
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        tensors = load_file(golden)
-        return [tensors[key][:1] for key in sorted(tensors) if key.startswith("input_")]
+        try:
+            tensors = load_file(golden)
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{golden} cannot be read: {first_line(error)}; export again, or take it away") from None
+        return [tensors[key][:1] for key in sorted(tensors, key=natural) if key.startswith("input_")]
     contents = _child.inspect(runtime, file)
     try:
         return [np.zeros((1, *(n or 1 for n in t.shape)), dtype=t.dtype) for t in contents.inputs]

@@ -80,7 +80,7 @@ def cli() -> None:
 @click.option("--columns", help="Comma-separated. [default: all numeric ones]")
 @click.option("--preset", default="single-s", show_default=True, help="See `edgepass list presets`.")
 @click.option("--split", default="70/10/20", show_default=True, help="Train/validation/test shares, or ett.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1))
 @click.option("--epochs", type=click.IntRange(0), help="At most. [default: the trainer's]")
 @overwrite
 @as_json
@@ -108,7 +108,7 @@ def fit(csv: Path, output: Path, columns: str | None, epochs: int | None, as_jso
 @click.option("--recipe", "recipes", multiple=True, help="Repeatable. [default: static_wi8_ai8]")
 @data
 @click.option("--max-batch", type=click.IntRange(2), help="Let the first dimension vary from 1 to this.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of synthetic data.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of synthetic data.")
 @bounds
 @threads
 @overwrite
@@ -144,7 +144,7 @@ def export(
 )
 @click.option("--recipe", help="What FILE claims to be made by; its default gates and its audit then hold.")
 @data
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of synthetic data.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of synthetic data.")
 @bounds
 @threads
 @as_json
@@ -263,12 +263,15 @@ def main() -> None:
         error.show()
         sys.exit(BAD_INPUT)
     except EdgepassError as error:
+        if os.environ.get("EDGEPASS_TRACEBACK"):
+            raise
         click.echo(f"edgepass: {error}", err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo("edgepass: stopped; nothing half-written was left in the output folder", err=True)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it flushes at its end
         sys.exit(OK)
     except Exception as error:
         if os.environ.get("EDGEPASS_TRACEBACK"):

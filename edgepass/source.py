@@ -3,7 +3,8 @@
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -189,19 +190,28 @@ def _import(path: Path) -> ModuleType:
     """Run the user's file. It is the user's own code, run with the user's rights."""
     if not path.is_file():
         raise InputError(f"no file {path}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"_users_{path.stem}"  # a file called onnx.py must not pass for the package
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise InputError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    sys.path.insert(0, str(path.parent.resolve()))
-    try:
+    sys.modules[name] = module
+    with _users_code(path):
         spec.loader.exec_module(module)
-    except Exception as error:
+    return module
+
+
+@contextmanager
+def _users_code(path: Path) -> Iterator[None]:
+    """What the file imports is found beside it, and what it raises, sys.exit() too, is told by its line."""
+    beside = str(path.parent.resolve())
+    sys.path.insert(0, beside)
+    try:
+        yield
+    except (Exception, SystemExit) as error:
         raise InputError(_blame(error, path)) from None
     finally:
-        sys.path.pop(0)
-    return module
+        sys.path.remove(beside)
 
 
 def _call(module: ModuleType, name: str, model: str) -> Any:
@@ -209,10 +219,10 @@ def _call(module: ModuleType, name: str, model: str) -> Any:
     if not callable(function):
         offered = sorted(n for n, v in vars(module).items() if callable(v) and not n.startswith("_"))
         raise InputError(f"{model}: there is no function {name!r} in the file; it has: {', '.join(offered) or 'none'}")
-    try:
-        return function()
-    except Exception as error:
-        raise InputError(_blame(error, Path(str(module.__file__)))) from None
+    with _users_code(Path(str(module.__file__))):
+        found = function()
+        # A generator raises only when asked for its samples, which must be here.
+        return list(found) if isinstance(found, Iterator) else found
 
 
 def _blame(error: BaseException, path: Path) -> str:
@@ -250,7 +260,7 @@ def _read(where: str, found: Task, model: str) -> Samples:
                 "give .npz, .safetensors, .csv or file.py:function"
             )
     targets = arrays.pop("target", None)
-    inputs = task.check_arrays([arrays[key] for key in sorted(arrays)], found.args, where)
+    inputs = task.check_arrays([arrays[key] for key in sorted(arrays, key=task.natural)], found.args, where)
     if targets is not None and len(targets) != len(inputs[0]):
         raise InputError(f"{where} has {len(inputs[0])} samples but {len(targets)} targets")
     return Samples(inputs=inputs, targets=targets)
@@ -258,11 +268,15 @@ def _read(where: str, found: Task, model: str) -> Samples:
 
 def _npz(path: Path) -> dict[str, Array]:
     import zipfile
+    import zlib
 
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ValueError("it holds one array without a name, as .npy files do")
+        with archive:
             return {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile, KeyError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
         raise InputError(f"{path} is not an .npz of plain arrays: {task.first_line(error)}") from None
 
 

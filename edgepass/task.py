@@ -1,6 +1,7 @@
 """A task: the model to export with the data that calibrates and judges it, whatever it was made from."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -58,12 +59,26 @@ class Score:
     function: Callable[[Array, Array], float]
     higher_is_better: bool = False
 
+    def value(self, outputs: Array, targets: Array) -> float:
+        """Of the outputs. Raises InputError when the metric cannot be had from such outputs and targets."""
+        try:
+            return float(self.function(outputs, targets))
+        except Exception as error:
+            given = [f"{a.dtype}{list(a.shape)}" for a in (outputs, targets)]
+            raise InputError(
+                f"the metric {self.name} of outputs {given[0]} and targets {given[1]} raises {type(error).__name__}: "
+                f"{first_line(error)}; give targets shaped as the first output, or a get_metric() for them"
+            ) from None
+
     def metric(self, reference: Array, outputs: Array, targets: Array) -> Metric:
-        """The artifact's value beside the reference's."""
+        """The artifact's value beside the reference's; one that is not finite becomes the worst that JSON holds."""
+        value = self.value(outputs, targets)
+        if not np.isfinite(value):
+            value = float(np.finfo(np.float64).max) * (-1 if self.higher_is_better else 1)
         return Metric(
             name=self.name,
-            reference=float(self.function(reference, targets)),
-            value=float(self.function(outputs, targets)),
+            reference=self.value(reference, targets),
+            value=value,
             higher_is_better=self.higher_is_better,
             samples=len(targets),
         )
@@ -102,7 +117,7 @@ class Task:
     def reference(self, samples: Samples) -> list[Array]:
         """Outputs of the float32 model in eager torch: one array [n, *shape] per output.
 
-        Raises InputError when the model raises, gives no tensor, or gives NaN or infinity.
+        Raises InputError when the model or its metric raises, gives no number, or gives NaN or infinity.
         """
         module = self.module
         rows: list[list[Array]] = []
@@ -124,6 +139,12 @@ class Task:
                     f"the float32 model itself gives NaN or infinity in output {number} for {int(bad.sum())} of "
                     f"{len(output)} evaluation samples, first for {int(bad.argmax())}; mend the model or the data"
                 )
+        if self.score is not None and samples.targets is not None:
+            value = self.score.value(outputs[0], samples.targets)
+            if not np.isfinite(value):
+                raise InputError(
+                    f"the metric {self.score.name} of the float32 model is {value}; mend it or the targets"
+                )
         return outputs
 
 
@@ -132,7 +153,8 @@ def flatten(outputs: Any) -> list[Array]:
     tensors = [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
     if not tensors:
         raise ValueError("the model gives no tensor")
-    return [tensor.detach().cpu().numpy() for tensor in tensors]
+    # NumPy has no bfloat16, and float32 holds each of its values.
+    return [(t.float() if t.dtype == torch.bfloat16 else t).numpy(force=True) for t in tensors]
 
 
 def check_args(args: Any, source: str) -> tuple[Tensor, ...]:
@@ -142,6 +164,12 @@ def check_args(args: Any, source: str) -> tuple[Tensor, ...]:
     if not tensors or len(tensors) != len(given):
         kinds = ", ".join(type(a).__name__ for a in given if not isinstance(a, Tensor)) or "nothing"
         raise InputError(f"{source} must give a tuple of tensors; it gives {kinds}")
+    for tensor in tensors:
+        if tensor.dtype in (torch.bfloat16, torch.complex32, torch.complex64, torch.complex128):
+            raise InputError(
+                f"{source} gives {str(tensor.dtype).removeprefix('torch.')}, which no target takes as an input; "
+                "let the model take float32 and cast inside"
+            )
     return tensors
 
 
@@ -149,6 +177,10 @@ def collect(samples: Iterable[Any], args: tuple[Tensor, ...], source: str) -> Sa
     """Argument tuples, or pairs (arguments, target), as Samples. Shapes and dtypes must be those of `args`."""
     rows: list[tuple[Tensor, ...]] = []
     targets: list[Array] = []
+    if not isinstance(samples, Iterable):
+        raise InputError(
+            f"{source} gives {type(samples).__name__}; it must give argument tuples, or pairs (arguments, target)"
+        )
     for sample in samples:
         arguments, target = _split(sample)
         rows.append(check_args(arguments, source))
@@ -160,6 +192,8 @@ def collect(samples: Iterable[Any], args: tuple[Tensor, ...], source: str) -> Sa
         raise InputError(
             f"{source} gives {len(rows)} samples but only {len(targets)} targets; give one to each or to none"
         )
+    if len({target.shape for target in targets}) > 1:
+        raise InputError(f"{source} gives targets of different shapes; give all the same")
     for index, row in enumerate(rows):
         _check_row(index, [(str(a.dtype).removeprefix("torch."), tuple(a.shape)) for a in row], args, source)
     inputs = [np.stack([row[i].detach().cpu().numpy() for row in rows]) for i in range(len(args))]
@@ -186,10 +220,15 @@ def synthetic(args: tuple[Tensor, ...], seed: int) -> Samples:
     for arg in args:
         shape = (SYNTHETIC_SAMPLES, *arg.shape)
         if arg.is_floating_point():
-            inputs.append(generator.standard_normal(shape).astype(np.float32))
+            inputs.append(generator.standard_normal(shape).astype(arg.numpy(force=True).dtype))
         else:
             inputs.append(np.broadcast_to(arg.numpy(), shape).copy())
     return Samples(inputs=inputs, synthetic=True)
+
+
+def natural(key: str) -> list[tuple[int, str]]:
+    """Sorts input_2 before input_10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", key)]
 
 
 def first_line(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from edgepass import catalog
-from edgepass.errors import EdgepassError, RefusedError
+from edgepass.errors import EdgepassError, RefusedError, one_line
 from edgepass.manifest import Fallback
 
 LINE = 300
@@ -97,7 +97,7 @@ def export(name: str, job: Job, path: Path) -> Lowered:
     except (EdgepassError, OSError, MemoryError):
         raise
     except Exception as error:  # whatever a converter raises for a model that it does not like
-        why = " ".join(str(error).split())[:LINE]
+        why = one_line(str(error), LINE)
         raise RefusedError(
             f"{name} cannot convert the model with {job.recipe.name}: its converter raises {type(error).__name__}"
             f"{why and ': '}{why}; change that part of the model, or name the other targets with --target"

@@ -126,6 +126,32 @@ def test_a_dynamic_batch_is_refused_where_it_cannot_be(edgepass: Cli, tmp_path: 
             "def get_eval_data(): return [(torch.ones(1, 8, dtype=torch.float64),)]",
             "sample 0 is float64[1, 8], but the model was called with float32[1, 8]",
         ),
+        ("return self.layer(x)", "import sys; sys.exit(0)", "`import sys; sys.exit(0)` raises SystemExit: 0"),
+        (
+            "return self.layer(x)",
+            "def get_eval_data(): return 3",
+            "get_eval_data gives int; it must give argument tuples",
+        ),
+        (
+            "return self.layer(x)",
+            "def get_eval_data(): yield 1 / 0",
+            "get_eval_data(): yield 1 / 0` raises ZeroDivision",
+        ),
+        (
+            "return self.layer(x)",
+            "def get_eval_data(): return [((torch.ones(1, 8),), torch.ones(n)) for n in (1, 2)]",
+            "get_eval_data gives targets of different shapes",
+        ),
+        (
+            "return self.layer(x)",
+            "def get_eval_data(): return [((torch.ones(1, 8),), torch.ones(3))]",
+            "the metric mse of outputs float32[1, 1, 4] and targets float32[1, 3] raises ValueError: ",
+        ),
+        (
+            "return self.layer(x)",
+            "def get_args(): return (torch.ones(1, 8, dtype=torch.bfloat16),)",
+            "small.py:get_args gives bfloat16, which no target takes as an input; let the model take float32",
+        ),
         ("return self.layer(x)", "", "static_wi8_ai8 needs calibration data; give --calibration-data"),
     ],
 )
@@ -147,6 +173,18 @@ def test_an_output_folder_that_exists_is_kept(edgepass: Cli, tmp_path: Path) -> 
     assert (tmp_path / "o" / "precious").read_text() == "mine"
 
 
+def test_a_users_file_may_import_its_neighbours_late_and_be_called_like_a_package(
+    edgepass: Cli, tmp_path: Path
+) -> None:
+    (tmp_path / "neighbour.py").write_text("width = 4")
+    text = LINEAR.format(body="return self.layer(x)").replace("return Small()", "import neighbour; return Small()")
+    (tmp_path / "safetensors.py").write_text(text)
+    done = edgepass("export", f"{tmp_path}/safetensors.py:get_model", "-o", tmp_path / "o", "--eval-data", "absent.npz")
+    assert "no file absent.npz" in done.sentence, "all before the data went well"
+    assert not hasattr(sys.modules["safetensors"], "get_model")
+    assert str(tmp_path) not in sys.path
+
+
 @pytest.mark.parametrize("name", ["bad.npz", "bad.safetensors", "bad.csv", "bad.txt", "absent.npz"])
 def test_data_that_cannot_be_read_is_one_sentence(edgepass: Cli, name: str, tmp_path: Path) -> None:
     if not name.startswith("absent"):
@@ -154,6 +192,22 @@ def test_data_that_cannot_be_read_is_one_sentence(edgepass: Cli, name: str, tmp_
     done = edgepass("export", user_file(tmp_path), "-o", tmp_path / "o", "--eval-data", tmp_path / name)
     assert done.code == 3
     assert name in done.sentence
+
+
+def test_an_npz_that_is_empty_or_an_npy_is_one_sentence(edgepass: Cli, tmp_path: Path) -> None:
+    (tmp_path / "empty.npz").touch()
+    with (tmp_path / "npy.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    for name in ("empty.npz", "npy.npz"):
+        done = edgepass("export", user_file(tmp_path), "-o", tmp_path / "o", "--eval-data", tmp_path / name)
+        assert done.code == 3
+        assert f"{name} is not an .npz of plain arrays" in done.sentence
+
+
+def test_inputs_of_a_file_are_in_the_order_of_their_numbers() -> None:
+    from edgepass.task import natural
+
+    assert sorted([f"input_{i}" for i in range(12)], key=natural) == [f"input_{i}" for i in range(12)]
 
 
 def test_an_npz_with_pickled_objects_is_refused(edgepass: Cli, tmp_path: Path) -> None:
