@@ -59,3 +59,14 @@ class MissingExtraError(EdgepassError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} is not installed: pip install 'edgepass[{extra}]'")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that says something; the error's kind when there is none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def one_line(text: str, most: int = 200) -> str:
+    """The text on one line of at most `most` characters, to stand inside a sentence."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= most else text[: most - 1] + "…"

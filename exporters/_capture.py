@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.export import Dim, ExportedProgram
 
-from edgepass.errors import CaptureError
+from edgepass.errors import CaptureError, first_line
 
 CORE_NAMESPACES = ("aten", "prim", "prims", "quantized_decomposed", "_operator", "higher_order")
 
@@ -156,13 +156,9 @@ def _explain(error: Exception, max_batch: int | None) -> str:
         why = "the control flow depends on the values of a tensor"
         advice = "use torch.where or torch.cond, or move the decision out of the model"
     elif max_batch is not None and "Constraint" in str(error):
-        why = f"the batch cannot vary up to {max_batch} ({_first_line(error)})"
+        why = f"the batch cannot vary up to {max_batch} ({first_line(error)})"
         advice = "leave out --max-batch, or do not fix the batch in a reshape"
     else:
-        why = f"{name}: {_first_line(error)}"
+        why = f"{name}: {first_line(error)}"
         advice = "call the model with get_args() in plain torch first"
     return f"torch.export cannot capture the model{where}: {why}; {advice}"
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

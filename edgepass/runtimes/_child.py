@@ -24,7 +24,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from edgepass import catalog
-from edgepass.errors import ArtifactError, EdgepassError, InputError, MissingExtraError, UnknownNameError
+from edgepass.errors import ArtifactError, EdgepassError, InputError, MissingExtraError, UnknownNameError, one_line
 from edgepass.manifest import Latency
 from edgepass.runtimes import Array, Contents, _worker
 from edgepass.runtimes._worker import Reply, Request
@@ -219,8 +219,8 @@ def _too_big(request: Request) -> str:
 def _said(message: str, task: str) -> str:
     if task == "run":
         advice = "it is corrupt, of another version, or was given other inputs than it takes: export it again"
-        return f"cannot run it ({_one_line(message)}); {advice}"
-    return f"cannot read it ({_one_line(message)}); it is corrupt or of another version: export it again"
+        return f"cannot run it ({one_line(message, _LINE)}); {advice}"
+    return f"cannot read it ({one_line(message, _LINE)}); it is corrupt or of another version: export it again"
 
 
 def _tail(folder: Path) -> str:
@@ -230,9 +230,4 @@ def _tail(folder: Path) -> str:
         file.seek(max(0, log.stat().st_size - 8192))
         lines = file.read().decode(errors="replace").splitlines()
     useful = [line for line in lines if line.strip() and not _NOISE.search(line)]
-    return _one_line(useful[-1]) if useful else ""
-
-
-def _one_line(text: str) -> str:
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return text if len(text) <= _LINE else text[: _LINE - 1] + "…"
+    return one_line(useful[-1], _LINE) if useful else ""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgepass.errors import ArtifactError, InputError
+from edgepass.errors import ArtifactError, InputError, first_line
 from edgepass.runtimes import (
     Array,
     _mil_elementwise,
@@ -86,7 +86,7 @@ class Program:
                         env[slot] = None
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             what = f"operation {at.op.op_type} {at.op.name!r}" if at else "the inputs"
-            raise ArtifactError(f"the reference executor failed at {what}: {_line(error)}") from error
+            raise ArtifactError(f"the reference executor failed at {what}: {first_line(error)}") from error
         return env
 
 
@@ -145,7 +145,7 @@ def read_function(package: Package) -> Any:
             program = load.load(package.spec, package.spec.specificationVersion, str(package.weights))
         except Exception as error:  # coremltools raises every kind, its C++ reader RuntimeError
             raise ArtifactError(
-                f"{package.path} holds a program that coremltools cannot read ({_line(error)}); export it again"
+                f"{package.path} holds a program that coremltools cannot read ({first_line(error)}); export it again"
             ) from None
     return program.functions[package.main]
 
@@ -192,7 +192,3 @@ def _states(function: Any) -> list[Any]:
 
 def _array(y: Tensor) -> Array:
     return np.array((y.float() if y.dtype is torch.float16 else y).numpy())
-
-
-def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
