@@ -3,12 +3,9 @@
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from edgepass.manifest import Evidence
-from edgepass.runtimes import Array, Contents, Session
+from edgepass.runtimes import Array, Contents, Session, _torch
 
 extra = "quantize"
 suffix = ".pt2"
@@ -45,8 +42,8 @@ class _Session:
         from torch.utils._pytree import tree_leaves
 
         with torch.inference_mode():
-            outputs = self.module(*(torch.from_numpy(np.ascontiguousarray(x).reshape(x.shape)) for x in inputs))
-        return [_array(y) for y in tree_leaves(outputs)]
+            outputs = self.module(*(_torch.tensor(x) for x in inputs))
+        return [_torch.array(y) for y in tree_leaves(outputs)]
 
 
 def load(path: Path, threads: int) -> Session:
@@ -59,11 +56,3 @@ def inspect(path: Path) -> Contents:
     from edgepass.runtimes._pt2 import inspect as read
 
     return read(path)
-
-
-def _array(y: Any) -> Array:
-    import torch
-
-    if not isinstance(y, torch.Tensor):
-        return np.asarray(y)
-    return np.asarray((y.float() if y.dtype in {torch.float16, torch.bfloat16} else y).numpy())

@@ -9,11 +9,9 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgepass.errors import ArtifactError
 from edgepass.manifest import Evidence
-from edgepass.runtimes import Array, Contents, Session
+from edgepass.runtimes import Array, Contents, Session, _torch
 
 extra = "executorch"
 suffix = ".pte"
@@ -59,7 +57,7 @@ class _Session:
         if len(inputs) != len(self.dtypes):
             raise ValueError(f"it takes {len(self.dtypes)} inputs, {len(inputs)} were given")
         tensors = [_tensor(x, dtype) for x, dtype in zip(inputs, self.dtypes, strict=True)]
-        return [_array(y) for y in self.method(tensors)]  # clones: they outlive the next call
+        return [_torch.array(y) for y in self.method(tensors)]  # clones: they outlive the next call
 
 
 def load(path: Path, threads: int) -> Session:
@@ -86,15 +84,7 @@ def _tensor(x: Array, name: str | None) -> Any:
     """As a tensor of the dtype that the method takes, when that is the same kind of number."""
     import torch
 
-    tensor = torch.from_numpy(np.ascontiguousarray(x).reshape(x.shape))  # the former makes a scalar a vector
+    tensor = _torch.tensor(x)
     wanted: torch.dtype = getattr(torch, name) if name else tensor.dtype
     same_kind = tensor.is_floating_point() == wanted.is_floating_point and torch.bool not in {wanted, tensor.dtype}
     return tensor.to(wanted) if same_kind else tensor
-
-
-def _array(y: Any) -> Array:
-    import torch
-
-    if not isinstance(y, torch.Tensor):
-        return np.asarray(y)
-    return np.asarray((y.float() if y.dtype in {torch.float16, torch.bfloat16} else y).numpy())
