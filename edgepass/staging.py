@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edgepass import manifest
 from edgepass.errors import InputError
 
 MARK = ".partial"
@@ -20,28 +21,62 @@ def folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     may not be overwritten, and when the disk is full or not writable.
     """
     refuse_existing(out, overwrite=overwrite)
+    out = out.absolute()  # ".." would have neither a name nor the right parent
     staged = out.parent / f".{out.name}{MARK}"
+    aside = out.parent / f".{out.name}.replaced"
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir()
         yield staged
+        refuse_existing(out, overwrite=overwrite)  # again: the work took minutes
         if out.exists():
-            shutil.rmtree(out)
+            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(out, aside)
         os.replace(staged, out)
+        shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         raise InputError(explain(error, out)) from None
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
 
+def write(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, also after a power cut."""
+    part = path.with_name(f".{path.name}{MARK}")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def refuse_existing(out: Path, *, overwrite: bool) -> None:
-    """Raise InputError when `out` is there already: nothing of the user's is lost unasked."""
-    if out.is_dir() and not any(out.iterdir()):
+    """Raise InputError when `out` is there already: nothing of the user's is lost unasked.
+
+    Only what an export wrote can be overwritten: a folder with a manifest, and nothing beside it that is not ours.
+    """
+    if not os.path.lexists(out):
         return
-    if out.exists() and not (overwrite and out.is_dir()):
-        advice = "it is a file" if out.is_file() else "name another -o, or add --overwrite"
-        raise InputError(f"{out} exists; {advice}")
+    if not out.is_dir():
+        raise InputError(f"{out} exists and is no folder; name another -o")
+    held = {f.name for f in out.iterdir()}
+    if out.is_mount() or out.resolve() == Path.cwd():
+        raise InputError(f"{out} is a mount point or the current folder, which cannot be replaced; name a new -o")
+    if not held:
+        return
+    ours = {manifest.FILE, manifest.GOLDEN, manifest.REPORT, ".DS_Store"}
+    if manifest.FILE in held:
+        ours |= {record.file for record in manifest.read(out).artifacts}
+    others = sorted(held - ours)
+    if others or manifest.FILE not in held:
+        what = ", ".join(others[:3]) or f"no {manifest.FILE}"
+        raise InputError(f"{out} exists and is not an export's alone: it holds {what}; name another -o")
+    if not overwrite:
+        raise InputError(f"{out} exists; name another -o, or add --overwrite")
 
 
 def remove(path: Path) -> None:

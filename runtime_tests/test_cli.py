@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from edgepass.errors import InputError
 from runtime_tests.conftest import Done
 
 Cli = Callable[..., Done]
@@ -167,10 +168,33 @@ def test_a_model_that_cannot_be_used_is_one_sentence(
 def test_an_output_folder_that_exists_is_kept(edgepass: Cli, tmp_path: Path) -> None:
     (tmp_path / "o").mkdir()
     (tmp_path / "o" / "precious").write_text("mine")
-    done = edgepass("export", "single-s", "-o", tmp_path / "o")
-    assert done.code == 3
-    assert "exists; name another -o, or add --overwrite" in done.sentence
-    assert (tmp_path / "o" / "precious").read_text() == "mine"
+    for option in ("--json", "--overwrite"):
+        done = edgepass("export", "single-s", "-o", tmp_path / "o", option)
+        assert done.code == 3
+        assert "o exists and is not an export's alone: it holds precious; name another -o" in done.sentence
+        assert (tmp_path / "o" / "precious").read_text() == "mine"
+
+
+def test_only_what_an_export_wrote_is_ever_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgepass import staging
+
+    out = tmp_path / "o"
+    text = b"""{"verdict": "pass", "model": {"name": "m", "source": "m", "inputs": [], "outputs": [], "parameters": 1},
+        "versions": {}, "seed": 0, "gates": {}, "data": [], "artifacts": []}"""
+    with staging.folder(out) as folder:
+        (folder / "manifest.json").write_bytes(text)
+    with pytest.raises(InputError, match="add --overwrite"):
+        staging.refuse_existing(out, overwrite=False)
+    with staging.folder(out, overwrite=True) as folder:
+        (folder / "manifest.json").write_bytes(text + b" ")
+    assert (out / "manifest.json").read_bytes() == text + b" "
+    assert [p.name for p in tmp_path.iterdir()] == ["o"]
+    (out / "notes.txt").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    monkeypatch.chdir(out)
+    for place in (out, Path("."), Path(".."), Path("/"), Path("/tmp"), Path.home(), tmp_path / "link"):
+        with pytest.raises(InputError, match="name a"):
+            staging.refuse_existing(place, overwrite=True)  # only asked, never let loose on such places
 
 
 def test_a_users_file_may_import_its_neighbours_late_and_be_called_like_a_package(
