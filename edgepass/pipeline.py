@@ -12,6 +12,7 @@ from torch import Tensor
 
 import edgepass.exporters as exporters
 from edgepass import gates, judging, manifest, report, staging
+from edgepass.data.windows import spread
 from edgepass.errors import InputError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import Program, capture
@@ -193,7 +194,7 @@ def _golden(
     folder: Path, task: Task, standard: Standard, judged: list[tuple[ArtifactRecord, list[Array]]]
 ) -> list[ArtifactRecord]:
     """Save a few samples with every output, for the report and for apps to test against; records name their keys."""
-    rows = np.linspace(0, len(standard.samples) - 1, min(GOLDEN_SAMPLES, len(standard.samples))).round().astype(int)
+    rows = spread(len(standard.samples), GOLDEN_SAMPLES)
     tensors = {f"input_{i}": x[rows] for i, x in enumerate(standard.samples.inputs)}
     tensors |= {f"reference_{j}": r[rows] for j, r in enumerate(standard.reference)}
     if standard.samples.targets is not None:
