@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edgepass import __version__, models, run
+from edgepass import __version__, models, run, staging
 from edgepass.data import baselines, windows
 from edgepass.data.baselines import Score
 from edgepass.data.series import Series, read_csv
@@ -102,7 +102,7 @@ def fit(
         settings,
         file=out / run.STATE,
         command=command,
-        write=run.replace,
+        write=staging.write,
         progress=progress,
     )
 

@@ -4,7 +4,6 @@ k golden samples, L history steps, H forecast steps, C series.
 """
 
 import json
-import os
 from collections import Counter
 from importlib import resources
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepass import _words
+from edgepass import _words, staging
 from edgepass import manifest as manifests
 from edgepass._words import EVIDENCE, VERDICTS, duration, number, outputs_evidence, size
 from edgepass.manifest import ArtifactRecord, Evidence, Manifest
@@ -54,12 +53,7 @@ def write(folder: Path) -> Path:
         **_pictures(manifest, golden),
     )
     path = folder / manifests.REPORT
-    temporary = folder / f".{manifests.REPORT}.{os.getpid()}.tmp"
-    try:
-        temporary.write_text(page, "utf-8", newline="\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    staging.write(path, page.encode())
     return path
 
 

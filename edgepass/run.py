@@ -6,7 +6,6 @@ Shapes: T rows, L lookback, H horizon, C columns, N windows.
 """
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,10 +14,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepass import models
+from edgepass import models, staging
 from edgepass.data.baselines import Score
 from edgepass.data.windows import Floats, Scaler, Split, spread, windows
-from edgepass.errors import InputError
+from edgepass.errors import InputError, one_line
 from edgepass.manifest import DataInfo, Metric
 from edgepass.models.config import Config
 
@@ -133,7 +132,7 @@ def load(folder: Path) -> Run:
         model = models.create(spec.config, lookback=spec.lookback, horizon=spec.horizon, channels=len(spec.columns))
         model.load_state_dict(weights)
     except (SafetensorError, KeyError, RuntimeError) as error:
-        raise InputError(f"{folder} does not hold the model that {SPEC} tells of: {_first_line(error)}") from None
+        raise InputError(f"{folder} does not hold the model that {SPEC} tells of: {one_line(str(error))}") from None
     if values_TC.shape != (spec.rows, len(spec.columns)) or values_TC.dtype != np.float64:
         raise InputError(f"{folder / SERIES} holds {values_TC.dtype}{list(values_TC.shape)}, not what {SPEC} tells of")
     return Run(folder=folder, spec=spec, model=model, values_TC=values_TC)
@@ -152,18 +151,8 @@ def write(folder: Path, spec: Spec, model: "Forecaster", values_TC: NDArray[np.f
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SPEC).unlink(missing_ok=True)
     for name, blob in blobs.items():
-        replace(folder / name, blob)
-    replace(folder / SPEC, msgspec.json.format(msgspec.json.encode(spec), indent=2) + b"\n")
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a power cut."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+        staging.write(folder / name, blob)
+    staging.write(folder / SPEC, msgspec.json.format(msgspec.json.encode(spec), indent=2) + b"\n")
 
 
 def _read_spec(folder: Path) -> Spec:
@@ -190,7 +179,3 @@ def _stack(windows_NWC: Floats, samples: int | None) -> NDArray[np.float32]:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

