@@ -8,10 +8,10 @@ import numpy as np
 from rich.table import Table
 
 from edgepass import judging, manifest
-from edgepass.errors import InputError
+from edgepass.errors import InputError, first_line
 from edgepass.manifest import GOLDEN, Latency
 from edgepass.runtimes import Array, _child
-from edgepass.task import first_line, natural
+from edgepass.task import natural
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from torch import nn
 from edgepass import catalog, models, run, task
 from edgepass.data.series import read_csv
 from edgepass.data.windows import Floats, windows
-from edgepass.errors import InputError, UnknownNameError
+from edgepass.errors import InputError, UnknownNameError, first_line
 from edgepass.runtimes import Array, _child
 from edgepass.runtimes._pt2 import load_program
 from edgepass.task import Samples, Score, Task
@@ -236,7 +236,7 @@ def _blame(error: BaseException, path: Path) -> str:
         where = f"{path}:{error.lineno}"
     else:
         where = f"{path}:{frames[-1].lineno}, `{frames[-1].line}`" if frames else str(path)
-    return f"{where} raises {type(error).__name__}: {task.first_line(error)}"
+    return f"{where} raises {type(error).__name__}: {first_line(error)}"
 
 
 def _read(where: str, found: Task, model: str) -> Samples:
@@ -277,7 +277,7 @@ def _npz(path: Path) -> dict[str, Array]:
         with archive:
             return {key: archive[key] for key in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
-        raise InputError(f"{path} is not an .npz of plain arrays: {task.first_line(error)}") from None
+        raise InputError(f"{path} is not an .npz of plain arrays: {first_line(error)}") from None
 
 
 def _safetensors(path: Path) -> dict[str, Array]:
@@ -287,7 +287,7 @@ def _safetensors(path: Path) -> dict[str, Array]:
     try:
         return dict(load_file(path))
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is not a safetensors file: {task.first_line(error)}") from None
+        raise InputError(f"{path} is not a safetensors file: {first_line(error)}") from None
 
 
 def _csv(path: Path, found: Task, model: str) -> Samples:

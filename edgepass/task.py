@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from edgepass.errors import InputError
+from edgepass.data.windows import spread
+from edgepass.errors import InputError, first_line
 from edgepass.manifest import DataInfo, Metric
 from edgepass.runtimes import Array
 
@@ -38,7 +39,7 @@ class Samples:
         """At most that many of them, evenly spread from the first to the last."""
         if most is None or len(self) <= most:
             return self
-        rows = np.linspace(0, len(self) - 1, most).round().astype(int)
+        rows = spread(len(self), most)
         targets = None if self.targets is None else self.targets[rows]
         return replace(self, inputs=[x[rows] for x in self.inputs], targets=targets)
 
@@ -229,11 +230,6 @@ def synthetic(args: tuple[Tensor, ...], seed: int) -> Samples:
 def natural(key: str) -> list[tuple[int, str]]:
     """Sorts input_2 before input_10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", key)]
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message that says something."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _split(sample: Any) -> tuple[Any, Any]:
