@@ -4,6 +4,7 @@ Imports stay inside the commands, so that `edgepass --help` waits for nothing.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -86,12 +87,12 @@ def cli() -> None:
 @as_json
 def fit(csv: Path, output: Path, columns: str | None, epochs: int | None, as_json: bool, **settings: Any) -> None:
     """Train a forecaster on a CSV. The same command continues a fit that was killed."""
-    from edgepass import _terminal
+    from edgepass import _terminal, staging
     from edgepass.fit import EPOCHS
     from edgepass.fit import fit as train
 
     names = [name.strip() for name in columns.split(",")] if columns else None
-    with _terminal.epochs(silent=as_json) as progress:
+    with _terminal.epochs(silent=as_json) as progress, staging.explained(output):
         result = train(
             csv, out=output, columns=names, epochs=EPOCHS if epochs is None else epochs, progress=progress, **settings
         )
@@ -202,8 +203,11 @@ def inspect(file: Path, as_json: bool) -> None:
 def report(out: Path) -> None:
     """Write OUT/report.html again from the manifest and the golden samples."""
     from edgepass import report as page
+    from edgepass import staging
 
-    click.echo(str(page.write(out)))
+    with staging.explained(out):
+        path = page.write(out)
+    click.echo(str(path))
 
 
 @cli.command("list")
@@ -241,10 +245,11 @@ def doctor(as_json: bool) -> None:
 @as_json
 def demo(output: Path, as_json: bool) -> None:
     """Fit half-hourly electricity demand, export int8 and fp16 to all three formats, and judge every file."""
-    from edgepass import _terminal
+    from edgepass import _terminal, staging
     from edgepass import demo as story
 
-    with _terminal.epochs(silent=as_json) as progress, _terminal.Steps(silent=as_json) as steps:
+    bar, line = _terminal.epochs(silent=as_json), _terminal.Steps(silent=as_json)
+    with staging.explained(output), bar as progress, line as steps:
         fitted, result = story.run(output, progress=progress, say=steps.say)
     if not as_json:
         _print_fit(fitted)
@@ -254,6 +259,7 @@ def demo(output: Path, as_json: bool) -> None:
 def main() -> None:
     """Entry point: every error becomes one sentence and its exit code."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # converters' own progress bars
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing half-written is left
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as usage:
@@ -268,7 +274,7 @@ def main() -> None:
         click.echo(f"edgepass: {error}", err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("edgepass: stopped; nothing half-written was left in the output folder", err=True)
+        click.echo("edgepass: stopped; nothing that looks finished was left; the same command starts again", err=True)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it flushes at its end

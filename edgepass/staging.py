@@ -87,6 +87,15 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+@contextmanager
+def explained(out: Path) -> Iterator[None]:
+    """A failed write to `out` is an InputError."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(explain(error, out)) from None
+
+
 def explain(error: OSError, out: Path) -> str:
     """One sentence for a failed write."""
     match error.errno:

@@ -39,7 +39,14 @@ def validate(
     for file, _ in files:
         judging.runtime_of(file)
     say(f"loading {model}")
-    task = load(model)
+    try:
+        task = load(model)
+    except InputError as error:
+        if reference:
+            raise
+        raise InputError(
+            f"{path} was made from {model}, which cannot be had here: {error}; or give --reference"
+        ) from None
     standard = Standard(
         samples=(samples := pipeline.evaluation(task)),
         reference=task.reference(samples),

@@ -317,7 +317,7 @@ def test_a_stopped_export_leaves_nothing_that_looks_finished(sign: signal.Signal
     assert not (tmp_path / "o").exists()
     if sign == signal.SIGINT:
         assert code == 130
-        assert "stopped; nothing half-written was left" in rest
+        assert "stopped; nothing that looks finished was left" in rest
         assert not list(tmp_path.iterdir())
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -330,3 +330,27 @@ def test_the_published_schema_holds_the_manifest() -> None:
     properties = schema()["$defs"]["Manifest"]["properties"]
     assert {"schema", "verdict", "model", "versions", "seed", "data", "artifacts"} <= set(properties)
     assert msgspec.json.schema(Manifest) == schema()
+
+
+def test_a_full_disk_stops_a_fit_in_one_sentence(tmp_path: Path) -> None:
+    def small_files() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+    rows = [f"{i % 7 + 0.1 * (i % 5)}" for i in range(200)]
+    (tmp_path / "x.csv").write_text("\n".join(["a", *rows]))
+    command = [sys.executable, "-m", "edgepass", "fit", "x.csv", "-o", "o", "--horizon", "2", "--lookback", "8"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, preexec_fn=small_files, check=False)
+    assert done.returncode == 3, done.stderr
+    assert "no room to write o" in Done(3, "", done.stderr).sentence
+
+
+def test_a_folder_whose_model_is_elsewhere_says_so(edgepass: Cli, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(
+        """{"verdict": "pass", "model": {"name": "m", "source": "gone/run", "inputs": [], "outputs": [],
+        "parameters": 1}, "versions": {}, "seed": 0, "gates": {}, "data": [], "artifacts": []}"""
+    )
+    done = edgepass("validate", tmp_path)
+    assert done.code == 3
+    assert "was made from gone/run, which cannot be had here" in done.sentence
+    assert done.sentence.endswith("or give --reference")

@@ -9,6 +9,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -578,3 +579,38 @@ def _rewrite(source: Path, folder: Path, edit: Callable[[str, bytes], bytes], *p
 
 if __name__ == "__main__":
     build(Path(sys.argv[1]))
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for the child in /proc; run it on Linux")
+def test_a_child_and_its_folder_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    parent = (
+        "import sys; from pathlib import Path; from edgepass.runtimes import _child, _worker;"
+        "request = _worker.Request(task='versions', runtime='eager', path='', seconds=60, memory_bytes=1 << 33);"
+        f"folder = Path({str(tmp_path)!r}) / 'job'; folder.mkdir(); import os; os.mkfifo(folder / _worker.REQUEST);"
+        "print('started', flush=True); _child._spawn(folder, request)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE)
+    assert process.stdout
+    process.stdout.readline()
+    mine = str(tmp_path).encode()
+
+    def children() -> list[bytes]:
+        """Command lines of workers of this folder; they wait for a request that never comes."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                found.append(entry.read_bytes())
+        return [line for line in found if b"_worker" in line and mine in line and b"-c" not in line.split(b"\0")]
+
+    deadline = time.monotonic() + 30
+    while not children() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    assert children(), "the child is at work"
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    while (children() or (tmp_path / "job").exists()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not children()
+    assert not (tmp_path / "job").exists()

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from edgepass import catalog
 from edgepass.errors import ArtifactError, EdgepassError, InputError, MissingExtraError, UnknownNameError, one_line
@@ -86,7 +86,13 @@ def run(
     with TemporaryDirectory(prefix="edgepass-") as name:
         folder = Path(name)
         arrays = {_worker.name(i): np.ascontiguousarray(x) for i, x in enumerate(inputs)}
-        save_file(arrays, folder / _worker.INPUTS)
+        try:
+            (folder / _worker.INPUTS).write_bytes(save(arrays))
+        except OSError as error:
+            raise InputError(
+                f"the samples cannot be handed to a child through {folder.parent}: {error.strerror}; "
+                "make room there, name another with TMPDIR, or give fewer samples"
+            ) from None
         request = Request(
             task="run",
             runtime=runtime,
@@ -177,7 +183,7 @@ def _spawn(folder: Path, request: Request) -> int | None:
     with (folder / "log.txt").open("wb") as log:
         process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # never written to: its end tells the worker that this process is gone
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=folder,
@@ -192,6 +198,8 @@ def _spawn(folder: Path, request: Request) -> int | None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            if process.stdin:
+                process.stdin.close()
 
 
 def _death(code: int, request: Request, tail: str) -> str:

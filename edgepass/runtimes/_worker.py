@@ -5,13 +5,17 @@ the worker adds reply.json and outputs.safetensors. Standard output means nothin
 """
 
 import gc
+import os
 import resource
+import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import Literal
 
 import msgspec
@@ -62,12 +66,21 @@ def name(index: int) -> str:
 
 def main(folder: Path) -> None:
     """Answer the request in `folder`."""
+    Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
     request = msgspec.json.decode((folder / REQUEST).read_bytes(), type=Request)
     _limit(request)
     reply = _reply(request, folder)
     partial = folder / f"{REPLY}.part"
     partial.write_bytes(msgspec.json.encode(reply))
     partial.rename(folder / REPLY)
+
+
+def _end_with_parent(folder: Path) -> None:
+    """Wait for the end of standard input, which comes when the parent is gone, however it went; then leave nothing."""
+    while os.read(0, 1):
+        pass
+    shutil.rmtree(folder, ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)  # with whatever the runtime has started: the worker leads its own group
 
 
 def _limit(request: Request) -> None:
