@@ -13,7 +13,7 @@ def test_the_cheapest_benchmark_has_a_ratio_and_a_verdict() -> None:
     section = help.run(rounds=2)
     (row,) = section.rows
     assert row.ratio == row.ours / row.rival > 1
-    text = bench.document([section], "2026-01-02", 0.5)
+    text = bench.document([section], "2026-01-02", [0.5, 1.5])
     assert "on 2026-01-02." in text
     assert f"## {section.title}" in text
     assert f"| {row.ratio:.2f} | <= {row.aim:.2f} | {row.verdict} |" in text

@@ -27,19 +27,20 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[[], *BENCHES], help="benchmarks to print; all, and to a file")
     parser.add_argument("--date", default=datetime.date.today().isoformat(), help="the date to write down")
     given = parser.parse_args()
-    before = os.getloadavg()[0]
+    load = [os.getloadavg()[0]]
     sections: list[Section] = []
     for name in given.names or BENCHES:
         found = BENCHES[name]()
         sections += found if isinstance(found, list) else [found]
-    text = document(sections, given.date, before)
+    load.append(os.getloadavg()[0])
+    text = document(sections, given.date, load)
     print(text)
     if not given.names:
         RESULTS.write_text(text)
 
 
-def document(sections: list[Section], date: str, load: float) -> str:
-    """The whole of RESULTS.md. `load`: of the last minute, before the first benchmark."""
+def document(sections: list[Section], date: str, load: list[float]) -> str:
+    """The whole of RESULTS.md. `load`: mean over a minute, before the first benchmark and after the last."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
     head = [
         "# Benchmarks",
@@ -47,7 +48,8 @@ def document(sections: list[Section], date: str, load: float) -> str:
         f"Written by `python -m runtime_tests.bench` on {date}. Every ratio is of two things measured in one run; the "
         "result of each was checked. Absolute numbers are of this machine.",
         "",
-        f"* Machine: {cpu()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}; load {load:.2f} before",
+        f"* Machine: {cpu()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}; "
+        f"load {load[0]:.1f} before and {load[1]:.1f} after, of which 1 is this",
         f"* Python {platform.python_version()}; {versions}",
     ]
     return "\n".join([*head, *(line for section in sections for line in _lines(section))]) + "\n"

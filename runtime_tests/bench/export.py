@@ -52,7 +52,8 @@ def run(rounds: int = ROUNDS, subject: str = "demo") -> Section:
     return Section(
         title="Export of the demo model, static int8, to .pte, .mlpackage and .tflite",
         how=(
-            f"The least of {rounds} fresh processes a side, turn about, one thread each. Ours is capture and `pipeline.write`, with no "
+            f"The least of {rounds} fresh processes a side, turn about, one thread each; CPU time is the number that "
+            "other work on the machine disturbs least. Ours is capture and `pipeline.write`, with no "
             "judging. The rival is ExecuTorch's, coremltools' and litert-torch's own static int8 route in one process, "
             "each with its own torch.export and calibration on the same 256 samples."
         ),
