@@ -33,7 +33,7 @@ class Samples:
 
     def arguments(self) -> list[tuple[Tensor, ...]]:
         """The same as argument tuples."""
-        return [tuple(torch.from_numpy(x[i]) for x in self.inputs) for i in range(len(self))]
+        return [tuple(torch.from_numpy(x[i, ...]) for x in self.inputs) for i in range(len(self))]
 
     def spread(self, most: int | None) -> "Samples":
         """At most that many of them, evenly spread from the first to the last."""

@@ -354,3 +354,17 @@ def test_a_folder_whose_model_is_elsewhere_says_so(edgepass: Cli, tmp_path: Path
     assert done.code == 3
     assert "was made from gone/run, which cannot be had here" in done.sentence
     assert done.sentence.endswith("or give --reference")
+
+
+def test_a_sample_of_a_scalar_is_a_tensor() -> None:
+    from edgepass.task import Samples
+
+    (arguments,) = Samples(inputs=[np.ones((1,), np.float32)]).arguments()
+    assert arguments[0].shape == ()
+
+
+def test_a_header_may_hold_quoted_commas(tmp_path: Path) -> None:
+    from edgepass.data.series import read_csv
+
+    (tmp_path / "ä b.csv").write_text('"day, é","x,1"\n2024-01-01,1\n2024-01-02,2\n')
+    assert read_csv(tmp_path / "ä b.csv").columns == ("x,1",)

@@ -3,6 +3,7 @@
 Shapes: T rows, C columns.
 """
 
+import csv
 import hashlib
 import warnings
 import zlib
@@ -87,7 +88,7 @@ def _read(path: Path) -> tuple[pd.DataFrame, str]:
         why = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
         raise InputError(f"{path} cannot be read: {why}; name a CSV file with a header line") from None
     try:
-        header = pd.read_csv(path, sep="\0", engine="python", nrows=0, header=0).columns
+        header = pd.read_csv(path, sep="\0", engine="python", nrows=0, header=0, quoting=csv.QUOTE_NONE).columns
         separator = max(",;\t", key=str(header[0]).count)
         frame = pd.read_csv(path, sep=separator, low_memory=False, index_col=False)
     except (ValueError, IndexError, OSError, EOFError, zlib.error, pd.errors.ParserError, pd.errors.ParserWarning) as e:

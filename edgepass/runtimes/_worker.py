@@ -125,7 +125,7 @@ def _reply(request: Request, folder: Path) -> Reply:
 def _run(runtime: Runtime, request: Request, folder: Path) -> Reply:
     stacked = load_file(folder / INPUTS)
     inputs = [stacked[key] for key in sorted(stacked)]
-    samples = [[x[i] for x in inputs] for i in range(len(inputs[0]))]
+    samples = [[x[i, ...] for x in inputs] for i in range(len(inputs[0]))]
     before = _memory.settle()
     session = runtime.load(Path(request.path), request.threads)
     first = session(samples[0])
