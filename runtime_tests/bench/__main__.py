@@ -52,7 +52,7 @@ def document(sections: list[Section], date: str, load: list[float]) -> str:
         f"load {load[0]:.1f} before and {load[1]:.1f} after, of which 1 is this",
         f"* Python {platform.python_version()}; {versions}",
     ]
-    return "\n".join([*head, *(line for section in sections for line in _lines(section))]) + "\n"
+    return "\n".join([*head, *(line for section in sections for line in _lines(section))]).rstrip() + "\n"
 
 
 def cpu() -> str:
