@@ -26,7 +26,8 @@ HALF = ("transformer", ".pte", "fp32")
 REMARKS: dict[str, list[str]] = {
     "forecaster": [],
     "transformer": [
-        "Both int8 .tflite files hold the same 127 operators on the same shapes and types; only weights and scales differ."
+        "Both int8 .tflite files hold the same 127 operators on the same shapes and types; only weights and scales "
+        "differ."
     ],
 }
 HELP = "ExecuTorch's default fails on this model's attention; its rival files have a copy after it, and so convert."
