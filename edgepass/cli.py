@@ -3,6 +3,7 @@
 Imports stay inside the commands, so that `edgepass --help` waits for nothing.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -259,6 +260,8 @@ def demo(output: Path, as_json: bool) -> None:
 def main() -> None:
     """Entry point: every error becomes one sentence and its exit code."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # converters' own progress bars
+    for noisy in ("torchao", "torch.utils._pytree"):  # on import they warn of kernels for other machines
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing half-written is left
     try:
         cli.main(standalone_mode=False)

@@ -75,6 +75,11 @@ def capture(
                 )
         except Exception as error:
             raise CaptureError(_explain(error, max_batch)) from None
+    if changed := _changed_buffers(exported):
+        raise CaptureError(
+            f"the model changes its buffer {', '.join(changed)} in forward, and a file that is run afresh keeps "
+            "no state; make it an input and an output, or leave it out in evaluation mode"
+        )
     exported = _decompose(exported, decompositions or {})
     return Program(exported=exported, args=args, keep=tuple(getattr(model, "keep_float", ())), max_batch=max_batch)
 
@@ -110,6 +115,21 @@ def _dynamic(args: tuple[Tensor, ...], max_batch: int | None) -> tuple[Any, ...]
         return None
     batch = Dim("batch", min=1, max=max_batch)
     return tuple({0: batch} for _ in args)
+
+
+def _changed_buffers(exported: ExportedProgram) -> list[str]:
+    """Buffers that some operation writes to; in the captured form they are not yet in the signature."""
+    signature = exported.graph_signature
+    return sorted(
+        {
+            signature.inputs_to_buffers[argument.name]
+            for node in exported.graph.nodes
+            if isinstance(node.target, OpOverload) and node.target._schema.is_mutable
+            for argument in node.all_input_nodes[:1]
+            if argument.name in signature.inputs_to_buffers
+        }
+        | set(signature.buffers_to_mutate.values())
+    )
 
 
 def _decompose(exported: ExportedProgram, table: Mapping[OpOverload, Callable[..., Any]]) -> ExportedProgram:

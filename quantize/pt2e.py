@@ -65,13 +65,13 @@ def convert(prepared: GraphModule, *, fold: bool) -> GraphModule:
     converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold)
     if not any("quantize_per" in str(node.target) for node in converted.graph.nodes):
         raise RefusedError(
-            "the recipe asks for int8 weights, but the model has no linear or convolution to quantise; take fp16"
+            "the recipe asks for int8 weights, but the model has no linear or convolution to make int8; take fp16"
         )
     return converted
 
 
 def _wanted(node: Node, recipe: Recipe) -> bool:
-    if node.target in FUSED:
+    if node.op == "get_attr" or node.target in FUSED:  # asked for as part of a weighted operation
         return True
     return node.target in WEIGHTED and not recipe.keeps(module_path(node))
 

@@ -111,6 +111,11 @@ def test_a_dynamic_batch_is_refused_where_it_cannot_be(edgepass: Cli, tmp_path: 
         ("return self.layer(x)", "def get_model(): return 3", "gives a int; it must give a torch.nn.Module"),
         ("return self.layer(x)", "def get_args(): return 'x'", "must give a tuple of tensors; it gives str"),
         ("return self.layer(x) / 0 * 0", "", "the float32 model itself gives NaN or infinity in output 0"),
+        (
+            "self.count += 1; return self.layer(x) + self.count",
+            "def get_model():\n m = Small(); m.register_buffer('count', torch.zeros(1)); return m",
+            "the model changes its buffer count in forward, and a file that is run afresh keeps no state",
+        ),
         ("return self.layer(x.T)", "", "small.py:8, `return self.layer(x.T)`: RuntimeError: "),
         (
             "return x if x.sum() > 0 else self.layer(x)",

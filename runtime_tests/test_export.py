@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from edgepass.exporters import Job
+from edgepass.exporters._capture import Program, capture
+from edgepass.quantize import audit, recipe
 from torch import Tensor, nn
 
 import edgepass
 from edgepass import catalog, exporters, gates, judging, models, pipeline
 from edgepass.errors import CaptureError, RefusedError
-from edgepass.exporters import Job
-from edgepass.exporters._capture import Program, capture
 from edgepass.gates import Gates
 from edgepass.judging import Candidate, Standard
 from edgepass.manifest import ArtifactRecord
-from edgepass.quantize import audit, recipe
 from edgepass.runtimes import _child
 from edgepass.task import Samples, Task
 
@@ -125,6 +125,21 @@ def test_one_quantised_graph_serves_every_target(
         outputs = _child.run(module.runtime, path, standard.samples.inputs, latency_runs=1).outputs
         ratios.append(judging.worst_parity(standard.reference, outputs).sqnr_db)
     assert max(ratios) - min(ratios) < 0.6, dict(zip(TARGETS, ratios, strict=True))
+
+
+def test_convolutions_with_batch_norm_are_int8_in_every_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.BatchNorm2d(8), nn.ReLU6(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5),
+    )  # fmt: skip
+    x = torch.randn(32, 1, 3, 17, 13)
+    done = edgepass.build(
+        model, (x[0],), out=tmp_path / "o", targets=TARGETS, calibration=[(a,) for a in x], evaluate=[(a,) for a in x]
+    )
+    assert done.verdict == "pass", [r.reasons for r in done.artifacts]
+    assert all(r.audit and r.audit.coverage == 1.0 for r in done.artifacts)
 
 
 def test_gptq_beats_rounding_to_nearest_on_smooth_inputs() -> None:
