@@ -297,7 +297,8 @@ def _csv(path: Path, found: Task, model: str) -> Samples:
             f"{path} is a CSV, which only a forecaster can window; {model} is none, so give .npz or .safetensors"
         )
     forecaster: Any = found.model
-    columns: Sequence[str] | None = None if found.source in catalog.names("presets") else found.columns
+    untrained = found.evaluation is not None and found.evaluation.synthetic
+    columns: Sequence[str] | None = None if untrained else found.columns
     series = read_csv(path, None, columns)
     if len(series.columns) != forecaster.channels:
         raise InputError(f"{path} has {len(series.columns)} columns, but {model} forecasts {forecaster.channels}")

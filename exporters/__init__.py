@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Protocol, cast
 
 import torch
-from edgepass.exporters._capture import Program, quiet
-from edgepass.quantize import pt2e
-from edgepass.quantize.recipe import Recipe, Scheme
-from edgepass.quantize.rounding import round_weights
 from torch import Tensor
 from torch.fx import GraphModule
 
 from edgepass import catalog
 from edgepass.errors import EdgepassError, RefusedError, one_line
+from edgepass.exporters._capture import Program, quiet
 from edgepass.manifest import Fallback
+from edgepass.quantize import pt2e
+from edgepass.quantize.recipe import Recipe, Scheme
+from edgepass.quantize.rounding import round_weights
 
 LINE = 300
 """Characters of a converter's own message that a sentence carries."""

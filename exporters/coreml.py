@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from edgepass.exporters import Job, Lowered
-from edgepass.quantize.pt2e import module_path
-from edgepass.quantize.recipe import Scheme
 from torch.export import ExportedProgram
 
 from edgepass import rewrites
 from edgepass.errors import MissingExtraError
+from edgepass.exporters import Job, Lowered
+from edgepass.quantize.pt2e import module_path
+from edgepass.quantize.recipe import Scheme
 
 extra = "coreml"
 runtime = "coreml"

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from edgepass.exporters import Job, Lowered
-from edgepass.quantize.float16 import to_float16
-from edgepass.quantize.recipe import Scheme
 from torch.export import ExportedProgram
 
 from edgepass import rewrites
 from edgepass.errors import MissingExtraError
+from edgepass.exporters import Job, Lowered
 from edgepass.manifest import Fallback
+from edgepass.quantize.float16 import to_float16
+from edgepass.quantize.recipe import Scheme
 
 extra = "executorch"
 runtime = "executorch"

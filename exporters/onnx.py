@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from edgepass.exporters import Job, Lowered
-from edgepass.quantize.float16 import to_float16
-from edgepass.quantize.recipe import Scheme
 from torch.export import ExportedProgram
 
 from edgepass.errors import MissingExtraError
+from edgepass.exporters import Job, Lowered
+from edgepass.quantize.float16 import to_float16
+from edgepass.quantize.recipe import Scheme
 
 extra = "onnx"
 runtime = "onnx"

@@ -7,11 +7,10 @@ ai-edge-quantizer, which reaches operations (embeddings, say) that a PT2E graph 
 from pathlib import Path
 from typing import Any
 
-from edgepass.exporters import Job, Lowered
-from edgepass.quantize.recipe import Scheme
-
 from edgepass import rewrites
 from edgepass.errors import MissingExtraError
+from edgepass.exporters import Job, Lowered
+from edgepass.quantize.recipe import Scheme
 
 extra = "tflite"
 runtime = "tflite"

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from edgepass.quantize.pt2e import WEIGHTED, module_path
-from edgepass.quantize.recipe import Recipe
 from torch.export import ExportedProgram
 
 from edgepass.manifest import Audit, Weight
+from edgepass.quantize.pt2e import WEIGHTED, module_path
+from edgepass.quantize.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,12 @@ after    x(f32) ─ kept ─ to(f16) ─ linear(f16 weights) ─ … ─ to(f32)
 from collections.abc import Collection
 
 import torch
-from edgepass.quantize.pt2e import module_path
-from edgepass.quantize.recipe import Recipe
 from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
+
+from edgepass.quantize.pt2e import module_path
+from edgepass.quantize.recipe import Recipe
 
 
 def to_float16(module: GraphModule, recipe: Recipe, keep_ops: Collection[OpOverload] = ()) -> GraphModule:

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from edgepass.quantize.recipe import Recipe
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from edgepass.errors import InputError, MissingExtraError, RefusedError
+from edgepass.quantize.recipe import Recipe
 
 ATEN = torch.ops.aten
 # Operations with weights, and the ones that XNNPACK fuses into them. The rest of the graph stays float: a residual

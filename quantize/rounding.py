@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from edgepass.quantize.pt2e import module_path
-from edgepass.quantize.recipe import Recipe
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
+
+from edgepass.quantize.pt2e import module_path
+from edgepass.quantize.recipe import Recipe
 
 LEVELS = 127
 """Largest magnitude of a symmetric int8 weight."""

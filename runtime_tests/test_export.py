@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from edgepass.exporters import Job
-from edgepass.exporters._capture import Program, capture
-from edgepass.quantize import audit, recipe
 from torch import Tensor, nn
 
 import edgepass
 from edgepass import catalog, exporters, gates, judging, models, pipeline
 from edgepass.errors import CaptureError, RefusedError
+from edgepass.exporters import Job
+from edgepass.exporters._capture import Program, capture
 from edgepass.gates import Gates
 from edgepass.judging import Candidate, Standard
 from edgepass.manifest import ArtifactRecord
+from edgepass.quantize import audit, recipe
 from edgepass.runtimes import _child
 from edgepass.task import Samples, Task
 

@@ -90,9 +90,8 @@ def main(side: str, name: str, folder: Path) -> None:
 
     torch.set_num_threads(1)
     if side == "ours":
-        from edgepass.exporters import _capture
-
         from edgepass import pipeline
+        from edgepass.exporters import _capture
 
         subject = SUBJECTS[name]()
         start = time.perf_counter()

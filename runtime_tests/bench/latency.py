@@ -89,9 +89,9 @@ def _section(name: str, rounds: int) -> Section:
 def convert(name: str, folder: Path) -> None:
     """Write all files of one model, ours and the rivals', and the data to compare them on."""
     import torch
-    from edgepass.exporters import _capture
 
     from edgepass import pipeline
+    from edgepass.exporters import _capture
     from runtime_tests.bench import rivals
     from runtime_tests.bench.models import SUBJECTS
 

@@ -37,9 +37,9 @@ def run(rounds: int = ROUNDS) -> Section:
 def main(rounds: int, folder: Path) -> None:
     """Write the packages, compare, time."""
     import torch
-    from edgepass.exporters import _capture
 
     from edgepass import parity, pipeline
+    from edgepass.exporters import _capture
     from edgepass.runtimes import coreml
     from runtime_tests.bench.models import forecaster
 
