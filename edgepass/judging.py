@@ -1,6 +1,7 @@
 """Judging: one written file, run from disk in a process of its own, as a record with a verdict."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -96,7 +97,8 @@ def judge(
         measured = _child.run(candidate.runtime, path, standard.samples.inputs, threads=standard.threads)
         outputs = aligned(measured.outputs, standard.reference, path)
     except ArtifactError as error:
-        return replace(record, content_sha256=record.content_sha256 or sha256(path), reasons=[str(error)]), []
+        reason = str(error).replace(f"{path.parent}{os.sep}", "")  # a staging folder, gone when this is read
+        return replace(record, content_sha256=record.content_sha256 or sha256(path), reasons=[reason]), []
     evidence = measured.latency.evidence
     fallbacks = list(candidate.fallbacks) or contents.fallbacks
     record = replace(
