@@ -10,6 +10,8 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from edgepass import _interrupts
+
 WIDTH = 110  # columns of a log or a pipe
 
 # Converters are silenced by taking file descriptors 1 and 2 away; what we say goes through a copy of the second.
@@ -36,7 +38,8 @@ class Steps:
             self._status.stop()
 
     def say(self, line: str) -> None:
-        """The next step."""
+        """The next step; KeyboardInterrupt when the user asked to stop during the last one."""
+        _interrupts.check()
         if self._status:
             self._status.update(line)
         elif not self._silent:

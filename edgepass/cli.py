@@ -5,15 +5,14 @@ Imports stay inside the commands, so that `edgepass --help` waits for nothing.
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from edgepass import __version__
+from edgepass import __version__, _interrupts
 from edgepass._units import RATIO_DB, SHARE, SIZE, TIME
 from edgepass.errors import BAD_INPUT, GATE_FAILED, INTERNAL, INTERRUPTED, NOT_EVALUATED, OK, EdgepassError
 
@@ -262,7 +261,7 @@ def main() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")  # converters' own progress bars
     for noisy in ("torchao", "torch.utils._pytree"):  # on import they warn of kernels for other machines
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing half-written is left
+    _interrupts.install()
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as usage:
@@ -271,18 +270,21 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(BAD_INPUT)
+    except (KeyboardInterrupt, click.Abort):
+        _stopped()
     except EdgepassError as error:
+        if _interrupts.seen():
+            _stopped()
         if os.environ.get("EDGEPASS_TRACEBACK"):
             raise
         click.echo(f"edgepass: {error}", err=True)
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("edgepass: stopped; nothing that looks finished was left; the same command starts again", err=True)
-        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it flushes at its end
         sys.exit(OK)
     except Exception as error:
+        if _interrupts.seen():
+            _stopped()
         if os.environ.get("EDGEPASS_TRACEBACK"):
             raise
         click.echo(
@@ -291,6 +293,11 @@ def main() -> None:
             err=True,
         )
         sys.exit(INTERNAL)
+
+
+def _stopped() -> NoReturn:
+    click.echo("edgepass: stopped; nothing that looks finished was left; the same command starts again", err=True)
+    sys.exit(INTERRUPTED)
 
 
 def _task(model: str, options: dict[str, Any]) -> Any:

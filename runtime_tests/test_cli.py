@@ -6,7 +6,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -314,7 +313,6 @@ def test_a_stopped_export_leaves_nothing_that_looks_finished(sign: signal.Signal
     for line in child.stderr:
         if line.startswith("writing"):
             break
-    time.sleep(0.5)
     os.kill(child.pid, sign)
     rest = child.stderr.read()
     code = child.wait(60)
