@@ -55,7 +55,7 @@ def test_no_arguments_show_the_help(edgepass: Cli) -> None:
         (["export", "single-s", "-o", "o", "--max-size", "12 stone"], "is not a size; write it as 300KB"),
         (["export", "single-s", "-o", "o", "--max-latency", "12"], "is not a time; write it as 2ms"),
         (["export", "single-s", "-o", "o", "--target", "tflight"], "no target 'tflight'; did you mean 'tflite'?"),
-        (["export", "single-s", "-o", "o", "--recipe", "static_wi8"], "no recipe 'static_wi8'; did you mean '"),
+        (["export", "single-s", "-o", "o", "--recipe", "static_wi8"], "did you mean 'static_wi8_ai8'?"),
         (["export", "singel-s", "-o", "o"], "no preset 'singel-s'; did you mean 'single-s'?"),
         (["export", "nowhere/run", "-o", "o"], "no nowhere/run; give a preset, a RUN/ folder"),
         (["export", "model.py", "-o", "o"], "name the function in it that gives the model: model.py:get_model"),

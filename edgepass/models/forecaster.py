@@ -24,12 +24,8 @@ as much uniform noise: a smooth series has linear forecasts with huge cancelling
 ruined by the rounding of their input."""
 
 
-class Normalise(nn.Module):
-    """Raw values -> windows of mean 0 and variance 1, and what it takes to go back.
-
-    First the standard scaler of the training data (`mean_C`, `std_C`), so that any raw scale is safe; then each
-    window's own mean and deviation (reversible instance normalisation, Kim et al., ICLR 2022, without its affine part).
-    """
+class Scaled(nn.Module):
+    """Holds the standard scaler of the training data, in raw units."""
 
     mean_C: Tensor
     std_C: Tensor
@@ -38,6 +34,14 @@ class Normalise(nn.Module):
         super().__init__()
         self.register_buffer("mean_C", torch.zeros(channels))
         self.register_buffer("std_C", torch.ones(channels))
+
+
+class Normalise(Scaled):
+    """Raw values -> windows of mean 0 and variance 1, and what it takes to go back.
+
+    First the standard scaler of the training data (`mean_C`, `std_C`), so that any raw scale is safe; then each
+    window's own mean and deviation (reversible instance normalisation, Kim et al., ICLR 2022, without its affine part).
+    """
 
     def forward(self, x_BLC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Raw x_BLC -> window z_BLC, its centre m_B1C and deviation s_B1C, both in scaled units."""
@@ -48,16 +52,8 @@ class Normalise(nn.Module):
         return z_BLC / s_B1C, m_B1C, s_B1C
 
 
-class Denormalise(nn.Module):
+class Denormalise(Scaled):
     """The inverse of Normalise, on the horizon."""
-
-    mean_C: Tensor
-    std_C: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.register_buffer("mean_C", torch.zeros(channels))
-        self.register_buffer("std_C", torch.ones(channels))
 
     def forward(self, z_BHC: Tensor, m_B1C: Tensor, s_B1C: Tensor) -> Tensor:
         """z_BHC, with the centre and deviation of its windows -> raw y_BHC."""
