@@ -120,7 +120,7 @@ def fit(
             return scaler.scale(model(torch.from_numpy(np.ascontiguousarray(x_NLC))).numpy())
 
     def forecast(x_NLC: Floats) -> Floats:
-        return every_level(x_NLC)[:, model.levels.index(0.5)] if model.levels else every_level(x_NLC)
+        return quantiles.median(every_level(x_NLC), model.levels) if model.levels else every_level(x_NLC)
 
     raw_inputs, _ = windows.windows(raw_TC, borders.test, lookback=lookback, horizon=horizon)
     rows = (

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgepass import models, staging
 from edgepass.data.baselines import Score
-from edgepass.data.levels import LevelScore, pinball
+from edgepass.data.levels import LevelScore, median, pinball
 from edgepass.data.windows import Floats, Scaler, Split, spread, windows
 from edgepass.errors import InputError, one_line
 from edgepass.manifest import DataInfo, Metric
@@ -93,15 +93,22 @@ class Run:
         return _stack(inputs_NLC, samples), _stack(targets_NHC, samples)
 
     def metric(self, outputs: Floats, targets: Floats) -> float:
-        """Mean squared error of raw forecasts, in scaled units, whatever dimensions of 1 there are in front.
+        """`metric_name` of raw forecasts, in scaled units, whatever dimensions of 1 there are in front."""
+        levels = self.model.levels
+        if not levels:
+            return self.error(outputs, targets)
+        std = np.asarray(self.spec.scaler.std)
+        return level_loss(np.asarray(outputs, np.float64) / std, targets / std, levels)
 
-        Of a model that forecasts several levels, their mean pinball loss.
-        """
+    def error(self, outputs: Floats, targets: Floats) -> float:
+        """Mean squared error of raw forecasts, or of their medians, in the units that `metric` takes."""
         std, levels = np.asarray(self.spec.scaler.std), self.model.levels
+        forecast = np.asarray(outputs, np.float64)
         if levels:
-            return level_loss(np.asarray(outputs, np.float64) / std, targets / std, levels)
-        error = (np.asarray(outputs, np.float64).reshape(targets.shape) - targets) / std
-        return float(np.square(error).mean())
+            *lead, horizon, columns = targets.shape
+            forecast = forecast.reshape(*lead, len(levels), horizon, columns)
+            forecast = median(forecast, levels)
+        return float(np.square((forecast.reshape(targets.shape) - targets) / std).mean())
 
     def baselines(self) -> list[Metric]:
         """The test error of simpler models, each beside this model's."""

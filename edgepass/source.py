@@ -117,9 +117,9 @@ def _beside(loaded: run.Run, cut: nn.Module) -> list[Metric]:
     inputs, targets = loaded.evaluation()
     with torch.inference_mode():
         outputs = [cut(x_BLC).numpy() for x_BLC in torch.from_numpy(inputs[:, 0]).split(CHUNK)]
-    found = loaded.metric(np.concatenate(outputs), targets)
+    found = loaded.error(np.concatenate(outputs), targets)
     before = loaded.baselines()
-    whole = replace(before[0], name=f"{loaded.metric_name}: all passes", value=loaded.spec.metrics[-1].mse)
+    whole = replace(before[0], name="mse: all passes", value=loaded.spec.metrics[-1].mse)
     return [replace(metric, reference=found) for metric in (*before, whole)]
 
 

@@ -180,6 +180,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"dim": 8, "passes": [{}]}, "pass 1: it does nothing"),
     ({"dim": 8, "passes": [{"channel_mixer": {"name": "feed_forward", "ratio": 0.01}}]}, "hidden width below 1"),
     ({"dim": 8, "passes": [{"channel_mixer": {"name": "feed_forward", "ratio": float("nan")}}]}, "ratio"),
+    ({"dim": 0, "passes": []}, "model 'custom': dim is 0; it must be at least 1"),
     ({"dim": 8, "passes": [], "embedding": {"name": "patch", "size": 0}}, ">= 1.*size"),
     ({"dim": 8, "passes": [], "head": {"name": "forecast", "dropout": 1.0}}, "< 1.*dropout"),
 ]

@@ -229,6 +229,21 @@ def test_a_run_that_is_cut_stands_beside_the_whole_one(folder: Path) -> None:
     assert mine != pytest.approx(cut.baselines[-1].value, rel=1e-9)
 
 
+def test_a_cut_quantile_run_is_compared_by_the_error_of_its_median(folder: Path) -> None:
+    (folder / "levels.toml").write_text(TINY.replace('"tiny"', '"levels"') + '[head]\nname = "quantile"\n')
+    sizes = {"horizon": 3, "lookback": 24, "passes": 2, "epochs": 1}
+    fit(folder / "x.csv", preset=str(folder / "levels.toml"), out=folder / "levels", **sizes)
+    whole, cut = source.load(f"{folder}/levels"), source.load(f"{folder}/levels@1")
+    assert [m.name for m in cut.baselines] == [*(m.name for m in whole.baselines), "mse: all passes"]
+    assert cut.evaluation is not None
+    assert cut.evaluation.targets is not None
+    scaler, target = run.load(folder / "levels").spec.scaler, cut.evaluation.targets
+    y_NQHC = np.asarray(cut.reference(cut.evaluation)[0]).reshape(-1, 3, 3, 1)
+    mse = np.square((y_NQHC[:, 1] - target[:, 0]) / np.asarray(scaler.std)).mean()
+    assert [m.reference for m in cut.baselines] == pytest.approx([mse] * len(cut.baselines), rel=1e-5)
+    assert cut.baselines[-1].value == whole.baselines[0].reference
+
+
 @pytest.mark.export
 @pytest.mark.promise("V2")
 def test_a_cut_export_is_judged_again_by_the_cut_model(edgepass: Cli, folder: Path) -> None:

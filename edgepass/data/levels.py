@@ -39,6 +39,11 @@ def scores(
     )
 
 
+def median(forecast: Floats, levels: Sequence[float]) -> Floats:
+    """[..., Q, H, C] -> [..., H, C]: the forecast itself, the level 0.5 that every such model has."""
+    return forecast[..., list(levels).index(0.5), :, :]
+
+
 def pinball(missed: Floats, levels: Sequence[float]) -> NDArray[np.float64]:
     """Loss of what happened less the forecast, [..., Q, H, C]: p times what lies above a level p, 1 - p of the rest."""
     p_Q11 = np.asarray(levels, np.float64)[:, None, None]

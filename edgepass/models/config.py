@@ -11,7 +11,7 @@ import msgspec
 
 from edgepass import catalog, parts
 from edgepass.errors import InputError
-from edgepass.parts import Choice, Count
+from edgepass.parts import Choice
 
 
 class PassConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,7 +30,7 @@ class PassConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class TrunkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A Passformer without its head: from input to tokens."""
 
-    dim: Count
+    dim: int
     embedding: Choice = msgspec.field(default_factory=lambda: {"name": "patch"})
     encoding: Choice = msgspec.field(default_factory=lambda: {"name": "learned"})
     topology: Choice = msgspec.field(default_factory=lambda: {"name": "stack"})
@@ -69,6 +69,7 @@ def check(config: Config) -> None:
 
 def check_trunk(config: TrunkConfig) -> None:
     """Raise InputError, in one sentence, for the first thing before the head that no data can mend."""
+    parts.must(config.dim >= 1, f"dim is {config.dim}; it must be at least 1")
     for kind, choice in (
         ("embeddings", config.embedding),
         ("encodings", config.encoding),
