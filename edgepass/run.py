@@ -103,7 +103,7 @@ class Run:
     def error(self, outputs: Floats, targets: Floats) -> float:
         """Mean squared error of raw forecasts, or of their medians, in the units that `metric` takes."""
         std, levels = np.asarray(self.spec.scaler.std), self.model.levels
-        forecast = np.asarray(outputs, np.float64)
+        forecast: Floats = np.asarray(outputs, np.float64)
         if levels:
             *lead, horizon, columns = targets.shape
             forecast = forecast.reshape(*lead, len(levels), horizon, columns)
