@@ -19,7 +19,7 @@ refuses: dict[Scheme, tuple[str, str]] = {}
 spares: Spares = {}
 dynamic_batch = "litert-torch converts fixed shapes only"
 
-REWRITES = ("rms_norm",)
+REWRITES = ("rms_norm", "activations")
 # A per-channel hybrid FULLY_CONNECTED came with this version. Under a lower number, which ai-edge-quantizer leaves in
 # place, TFLite 2.14 loads the file and gives one and the same output for every input.
 HYBRID_PER_CHANNEL = 12
@@ -31,11 +31,10 @@ def export(job: Job, path: Path) -> Lowered:
         import litert_torch
     except ImportError:
         raise MissingExtraError("litert-torch", extra) from None
-    if job.recipe.scheme == "static":
-        model = litert_torch.convert(job.quantised(fold=False), job.program.args, quant_config=_static())
-    else:
-        program = rewrites.apply(job.program.exported, REWRITES)
-        model = litert_torch.convert(program.module(), job.program.args)
+    static = job.recipe.scheme == "static"
+    program = job.program.retrace(job.quantised(fold=False)) if static else job.program.exported
+    module = rewrites.apply(program, REWRITES).module()
+    model = litert_torch.convert(module, job.program.args, quant_config=_static() if static else None)
     content = bytes(model.model_content())
     notes: list[str] = []
     if job.recipe.scheme not in ("float32", "static"):

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("edgepass", deadline=None)  # a first call imports or compiles; machines are noisy besides
+settings.load_profile("edgepass")
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 

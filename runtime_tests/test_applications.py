@@ -50,7 +50,7 @@ def text_to_text(**table: Any) -> EncoderDecoder:
 
 
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 99))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_words_are_rows_of_the_table(vocabulary: int, count: int, seed: int) -> None:
     torch.manual_seed(seed)
     words = embed("words", (count,), vocabulary=vocabulary)
@@ -60,7 +60,7 @@ def test_words_are_rows_of_the_table(vocabulary: int, count: int, seed: int) -> 
 
 @pytest.mark.promise("S2")
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(1, 5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_patches_of_frames_are_a_convolution_of_that_stride(frames: int, rows: int, columns: int, size: int) -> None:
     patches = embed("frames", (frames, rows * size, columns * size), size=size).double()
     z_BFRC = torch.randn(2, frames, rows * size, columns * size, dtype=torch.float64)

@@ -253,7 +253,7 @@ def test_kronecker_attention_is_the_kronecker_product_of_its_maps(grid: tuple[in
 
 @pytest.mark.promise("R2")
 @given(tokens=st.integers(1, 67), stride=st.integers(1, 70), token=st.integers(0, 66))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_strided_attention_reaches_the_residue_class_and_no_other_token(tokens: int, stride: int, token: int) -> None:
     token %= tokens
     module = mixer("strided_attention", (tokens,), stride=stride)

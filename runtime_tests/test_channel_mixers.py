@@ -88,7 +88,7 @@ def test_polynomial_is_the_published_activation_between_two_linear_maps(
 
 
 @given(scale=st.floats(1e-3, 200.0), dim=st.sampled_from([4, 32, 96]), form=st.sampled_from(["relu", "norm"]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_no_intermediate_of_a_polynomial_leaves_float16(scale: float, dim: int, form: str) -> None:
     """Hidden values up to 200; and one that stands alone among zeros, the worst that a normalised value can be."""
     module: Any = parts.make("channel_mixers", {"name": "polynomial", "form": form}, Tokens((3,), dim))

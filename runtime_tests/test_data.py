@@ -145,7 +145,7 @@ def test_an_absent_time_column_names_the_nearest(write: Write) -> None:
 
 
 @given(text=st.binary(max_size=60))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_bytes_at_all_give_a_traceback(tmp_path_factory: pytest.TempPathFactory, text: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.csv"
     path.write_bytes(text)
@@ -159,7 +159,7 @@ def test_no_bytes_at_all_give_a_traceback(tmp_path_factory: pytest.TempPathFacto
     horizon=st.integers(1, 29),
     how=st.sampled_from(["70/10/20", "60/20/20", "1/1/98"]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_split_has_windows_in_each_part_or_says_how_many_rows_are_needed(
     rows: int, lookback: int, horizon: int, how: str
 ) -> None:

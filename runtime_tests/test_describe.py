@@ -113,7 +113,7 @@ def test_activations_are_the_tensors_alive_at_once() -> None:
 
 @pytest.mark.promise("S4")
 @given(tokens=st.integers(1, 40), window=st.integers(1, 45))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @example(tokens=23, window=7)
 def test_a_local_pass_reaches_its_window_and_no_further(tokens: int, window: int) -> None:
     local = Pass(Tokens((tokens,), 8), PassConfig(mixer={"name": "local_attention", "heads": 2, "window": window}))

@@ -42,7 +42,7 @@ LEVELS = st.lists(st.sampled_from([0.01, 0.1, 0.25, 0.6, 0.75, 0.9, 0.99]), uniq
 
 
 @given(others=LEVELS, scale=st.sampled_from([0.0, 1e-3, 1.0, 300.0]), dtype=st.sampled_from(["float32", "float16"]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_levels_never_cross_and_the_median_is_among_them(others: list[float], scale: float, dtype: str) -> None:
     levels = sorted({0.5, *others})
     module = head("quantile", Tokens((6,), 8, folded=3), (24, 3), 5, levels=levels).to(getattr(torch, dtype))
@@ -64,21 +64,6 @@ def test_the_levels_are_the_median_and_softplus_steps_away_from_it() -> None:
     for q in (1, 0):
         expected.insert(0, expected[0] - steps[..., q])
     torch.testing.assert_close(module(x_SND)[..., 0], torch.stack(expected, dim=1))
-
-
-@given(u=st.floats(-200, 200))
-def test_softplus_is_softplus_also_where_float16_has_no_exponential(u: float) -> None:
-    exact = functional.softplus(torch.tensor(u, dtype=torch.float64))
-    torch.testing.assert_close(quantile.softplus(torch.tensor(u, dtype=torch.float64)), exact)
-    half = quantile.softplus(torch.tensor(u, dtype=torch.float16)).double()
-    assert abs(half - exact) <= 2e-3 * max(1.0, abs(u))
-
-
-@pytest.mark.parametrize("u", [-3.0, 0.0, 2.0])
-def test_softplus_has_its_slope_everywhere_also_where_training_starts(u: float) -> None:
-    at = torch.tensor(u, dtype=torch.float64, requires_grad=True)
-    quantile.softplus(at).backward()
-    torch.testing.assert_close(at.grad, torch.sigmoid(at.detach()))
 
 
 @pytest.mark.parametrize("embedding", ["patch", "patch_grid", "inverted"])

@@ -103,7 +103,7 @@ def members(tokens: Tokens, size: int) -> list[list[int]]:
     ),
     size=st.integers(1, 9),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_cells_are_cut_joined_averaged_and_spread_as_counting_says(tokens: Tokens, size: int) -> None:
     cells = Cells(tokens, size).double()
     x_BND, y_BMD = values(2, tokens.count, D), values(2, cells.coarse.count, D)

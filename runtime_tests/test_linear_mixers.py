@@ -157,7 +157,7 @@ def test_convolution_affinity_is_attention_whose_weights_depend_on_the_offset_al
 @pytest.mark.promise("R1")
 @pytest.mark.parametrize("name", LOCAL)
 @given(grid=st.sampled_from(list(GRIDS)), reach=st.integers(0, 4), token=st.integers(0, 40))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_token_is_felt_by_its_neighbours_and_nowhere_else(name: str, grid: str, reach: int, token: int) -> None:
     tokens = GRIDS[grid]
     token %= tokens.count

@@ -284,7 +284,7 @@ def test_fp16_is_summed_and_squared_in_fp32() -> None:
     assert y.tolist() == [[float(np.float16(300 * 5000**0.5))]]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.data())
 def test_reductions_over_any_axes(shape: list[int], data: st.DataObject) -> None:
     axes = data.draw(st.lists(st.integers(0, len(shape) - 1), min_size=1, unique=True))
@@ -562,7 +562,7 @@ def test_joining_and_splitting() -> None:
     check(lambda x: mb.split(x=x, split_sizes=[1, 3, 1], axis=2), lambda x: x.split([1, 3, 1], 2), x)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=3), st.booleans(), st.data())
 def test_slices_are_numpys(shape: list[int], dynamic: bool, data: st.DataObject) -> None:
     x = floats(*shape)
@@ -591,7 +591,7 @@ def test_slices_are_numpys(shape: list[int], dynamic: bool, data: st.DataObject)
     check(build, lambda x, *_: torch.tensor(expected.copy()), x, *bounds)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.integers(2, 6), min_size=1, max_size=3), st.data())
 def test_slices_are_written_as_numpy_does(shape: list[int], data: st.DataObject) -> None:
     x = floats(*shape)
@@ -613,7 +613,7 @@ def test_slices_by_size() -> None:
     check(lambda x, b, s: mb.slice_by_size(x=x, begin=b, size=s), lambda x, b, s: x[:1, 2:4, 6:7], x, begin, size)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.integers(2, 6), min_size=2, max_size=4),
     st.sampled_from(["constant", "reflect", "replicate"]),

@@ -64,7 +64,7 @@ def test_every_preset_runs_and_exports_at_awkward_sizes(preset: str, lookback: i
 
 @pytest.mark.promise("R1")
 @given(tokens=st.integers(1, 67), window=st.integers(1, 70), token=st.integers(0, 66))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_token_is_felt_in_its_own_window_and_nowhere_else(tokens: int, window: int, token: int) -> None:
     token %= tokens
     module = attention(tokens, window)
@@ -122,7 +122,7 @@ def test_each_part_stands_alone_and_a_zeroed_pass_is_the_identity_with_skip(
 
 
 @given(scale=st.floats(0.05, 1e6), shift=st.floats(-20, 20), direct=st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_scaled_and_shifted_history_gives_the_scaled_and_shifted_forecast(
     scale: float, shift: float, direct: bool
 ) -> None:

@@ -80,7 +80,7 @@ def test_each_further_pass_costs_as_much_as_the_first() -> None:
 
 
 @given(listed=st.integers(1, 3), repeat=st.integers(1, 3), passes=st.integers(1, 9))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_number_of_passes_is_those_listed_over_and_over(listed: int, repeat: int, passes: int) -> None:
     config = with_passes(stack(*PASSES[:listed], repeat=repeat), passes)
     model = create(config, lookback=24, horizon=3)
@@ -304,7 +304,7 @@ def refused(found: dict[str, Any]) -> str | None:
 @pytest.mark.promise("L2")
 @pytest.mark.parametrize("mechanism", MECHANISMS, ids=str)
 @given(data=st.data())
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_a_part_is_told_it_is_built_or_refused_in_a_sentence(
     mechanism: Mechanism, data: st.DataObject
 ) -> None:
@@ -317,7 +317,7 @@ def test_whatever_a_part_is_told_it_is_built_or_refused_in_a_sentence(
 
 @pytest.mark.promise("L2")
 @given(kind=st.sampled_from(sorted(parts.CLASSES)), name=st.text(max_size=12), setting=st.text(min_size=1, max_size=8))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_part_or_setting_that_is_not_there_is_refused_with_those_that_are(kind: str, name: str, setting: str) -> None:
     mechanism = next(m for m in MECHANISMS if m.kind == kind)
     known = catalog.names(kind)
@@ -336,7 +336,7 @@ def test_a_part_or_setting_that_is_not_there_is_refused_with_those_that_are(kind
 @pytest.mark.promise("L2")
 @pytest.mark.parametrize("embedding", catalog.names("embeddings"))
 @given(axes=st.integers(1, 4), size=st.integers(1, 9))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_a_series_fits_an_embedding_of_two_axes_and_no_other(embedding: str, axes: int, size: int) -> None:
     from edgepass.models.passformer import Passformer
 
@@ -374,7 +374,7 @@ def test_a_mixer_takes_the_axes_that_there_are_or_says_which_embedding_gives_its
         optional={"topology": VALUES, "head": VALUES, "direct": VALUES, "name": VALUES, "embedding": VALUES},
     )
 )  # fmt: skip
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_whatever_a_preset_says_it_is_built_or_refused_in_a_sentence(found: dict[str, Any]) -> None:
     says = refused(found)
     assert says is None or (says and "\n" not in says)

@@ -178,7 +178,7 @@ def test_retention_is_its_parallel_form(tokens: int) -> None:
 
 
 @given(tokens=st.integers(1, 40), back=st.booleans(), seed=st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_doubling_is_the_recurrence(tokens: int, back: bool, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     a, b = torch.rand(2, 1, tokens, 2, 3, generator=generator, dtype=torch.float64)
@@ -220,8 +220,6 @@ def test_the_selective_scan_is_finite_in_float16_for_large_tokens() -> None:
     module = mixer({"name": "selective_scan"}, 63).half()
     y_BND = module(4 * torch.randn(1, 63, DIM).half())
     assert torch.isfinite(y_BND).all()
-    x = torch.tensor([-60.0, -8.0, 0.0, 8.0, 60.0])
-    torch.testing.assert_close(selective_scan.softplus(x), torch.nn.functional.softplus(x), rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.usefixtures("double")

@@ -98,7 +98,7 @@ def test_gate_blends_two_streams(count: int) -> None:
 
 
 @given(count=st.integers(1, 23), other=st.integers(1, 23), width=st.integers(1, 17))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @pytest.mark.promise("V5")
 def test_cross_attend_lets_tokens_ask_a_stream_of_any_shape(count: int, other: int, width: int) -> None:
     module = merge("cross_attend", Tokens((count,), D), Tokens((other,), width), heads=2)

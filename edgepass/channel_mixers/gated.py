@@ -53,6 +53,6 @@ class Mixer(nn.Module):
             case "gelu":
                 return functional.gelu(g_BNF)
             case "silu":
-                return g_BNF * torch.sigmoid(g_BNF)
+                return functional.silu(g_BNF)
             case _:
                 return torch.relu(g_BNF)

@@ -18,6 +18,7 @@ Transformer with Convolution-Augmented Joint Self-Attentions", 2023, and the cod
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edgepass import parts
 from edgepass.mixers import _linear
@@ -84,8 +85,7 @@ class Near(nn.Module):
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """x_BND -> y_BNF."""
-        h_BNF = self.project(x_BND)
-        h_BNF = h_BNF * torch.sigmoid(h_BNF)
+        h_BNF = functional.silu(self.project(x_BND))
         y_BNF: Tensor = h_BNF + self.near(h_BNF)
         return y_BNF
 

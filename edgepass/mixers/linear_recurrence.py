@@ -117,8 +117,7 @@ class Mixer(nn.Module):
         return before_BCHX.reshape(-1, self.heads, self.width, self.width)
 
     def _gated(self, x_BND: Tensor, o_BNHE: Tensor) -> Tensor:
-        g_BND = self.gate(x_BND)
-        y_BND: Tensor = self.out(g_BND * torch.sigmoid(g_BND) * o_BNHE.reshape(x_BND.shape))
+        y_BND: Tensor = self.out(functional.silu(self.gate(x_BND)) * o_BNHE.reshape(x_BND.shape))
         return y_BND
 
 

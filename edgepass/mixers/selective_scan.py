@@ -91,10 +91,10 @@ class Scan(nn.Module):
     def forward(self, x_BND: Tensor) -> Tensor:
         """x_BND -> y_BND."""
         v_BEN = _causal.conv(self.value(x_BND).transpose(1, 2), self.conv.weight, self.conv.bias, back=self.reverse)
-        v_BNE = silu(v_BEN.transpose(1, 2))
+        v_BNE = functional.silu(v_BEN.transpose(1, 2))
         a_BNEM, b_BNEM = self._transition(v_BNE)
         h_BNEM = scan(a_BNEM, b_BNEM, back=self.reverse)
-        y_BND: Tensor = self.out(self._observe(v_BNE, h_BNEM) * silu(self.gate(x_BND)))
+        y_BND: Tensor = self.out(self._observe(v_BNE, h_BNEM) * functional.silu(self.gate(x_BND)))
         return y_BND
 
     def step(self, x_BD: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
@@ -102,16 +102,16 @@ class Scan(nn.Module):
         past_BEK, h_BEM = state
         inner, taps = past_BEK.shape[1], self.conv.kernel_size[1]
         seen_BEK = torch.cat([past_BEK, self.value(x_BD).reshape(-1, inner, 1)], dim=2)
-        v_B1E = silu(self.conv(seen_BEK.reshape(-1, inner, 1, taps)).reshape(-1, 1, inner))
+        v_B1E = functional.silu(self.conv(seen_BEK.reshape(-1, inner, 1, taps)).reshape(-1, 1, inner))
         a_B1EM, b_B1EM = self._transition(v_B1E)
         h_B1EM = a_B1EM * h_BEM.reshape(b_B1EM.shape) + b_B1EM
-        y_BE = self._observe(v_B1E, h_B1EM).reshape(-1, inner) * silu(self.gate(x_BD))
+        y_BE = self._observe(v_B1E, h_B1EM).reshape(-1, inner) * functional.silu(self.gate(x_BD))
         return self.out(y_BE), seen_BEK[:, :, 1:], h_B1EM.reshape(-1, *h_BEM.shape[1:])
 
     def _transition(self, v_BNE: Tensor) -> tuple[Tensor, Tensor]:
         """exp(r A) and r v B, [B, N, E, M]."""
         _, count, inner = v_BNE.shape
-        rate_BNE = softplus(self.rate(self.rate_low(v_BNE)))
+        rate_BNE = functional.softplus(self.rate(self.rate_low(v_BNE)))
         a_BNEM = torch.exp(rate_BNE.reshape(-1, count, inner, 1) * -torch.exp(self.log_decay_EM))
         b_BNEM = (rate_BNE * v_BNE).reshape(-1, count, inner, 1) * self.write(v_BNE).reshape(
             -1, count, 1, a_BNEM.shape[3]
@@ -138,13 +138,3 @@ def scan(a: Tensor, b: Tensor, *, back: bool = False) -> Tensor:
         a = torch.cat([a_rest, a[:, done]] if back else [a[:, done], a_rest], dim=1)
         reach *= 2
     return b
-
-
-def softplus(x: Tensor) -> Tensor:
-    """log(1 + exp(x)), with no exponential above 1 and, for float16's sake, no sum that loses a small one."""
-    return functional.relu(x) - torch.log(torch.sigmoid(x.abs()))
-
-
-def silu(x: Tensor) -> Tensor:
-    """x sigmoid(x)."""
-    return x * torch.sigmoid(x)

@@ -36,11 +36,15 @@ class Head(nn.Module):
 
     def forward(self, x_SND: Tensor) -> Tensor:
         """x_SND -> y_BHC."""
+        return self.projected(x_SND).reshape(-1, self.channels, self.horizon).transpose(1, 2)
+
+    def projected(self, x_SND: Tensor) -> Tensor:
+        """x_SND -> y_RH: what the linear map gives, before it is laid out by variates."""
         x_RT = x_SND.reshape(-1, self.project.in_features)
         if self.training:  # asked here, so that no dropout operation reaches an exported graph
             x_RT = functional.dropout(x_RT, self.dropout)
         y_RH: Tensor = self.project(x_RT)
-        return y_RH.reshape(-1, self.channels, self.horizon).transpose(1, 2)
+        return y_RH
 
     def start_at_zero(self) -> None:
         """Forecast nothing until trained."""

@@ -4,8 +4,7 @@
 
 where u = W [x_1 ... x_K] + b over the K tokens of a variate, as the forecast head maps them, with an output for each
 level. The running sums are one product with a constant matrix of ones, which cannot reorder levels even in int8: all
-of them leave it on one grid. softplus(u) = (u + |u|) / 2 + log(1 + exp(-|u|)) holds for any u in float16, and has its
-slope of 1/2 at zero, where training starts and relu(u) in place of (u + |u|) / 2 would have none.
+of them leave it on one grid. Until trained, levels lie log(2) deviations of the window apart.
 
 Trained by `pinball`, whose least value for a level p is where a share p of what happens lies below the forecast.
 
@@ -20,10 +19,11 @@ from typing import Annotated
 
 import msgspec
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from edgepass import parts
+from edgepass.models.heads import forecast
 from edgepass.parts import Share, Tokens
 
 GRADE = 1
@@ -40,44 +40,32 @@ class Settings(parts.Settings, frozen=True):
     dropout: Share = 0.0
 
 
-class Head(nn.Module):
+class Head(forecast.Head):
     """x_SND -> y_BQHC, normalised."""
 
     sums_QQ: Tensor
 
     def __init__(self, tokens: Tokens, shape: tuple[int, ...], outputs: int, settings: Settings) -> None:
-        super().__init__()
-        levels = self.levels = settings.levels
+        levels = settings.levels
         told = ", ".join(map(str, levels)) or "none"
         parts.must(list(levels) == sorted(set(levels)), f"levels are {told}; let each be above the one before")
         parts.must(MEDIAN in levels, f"levels are {told}; 0.5, the forecast itself, must be one of them")
-        self.channels, self.horizon, self.dropout = shape[-1], outputs, settings.dropout
-        self.middle = levels.index(MEDIAN)
-        together = self.channels // (tokens.variates * tokens.folded)
-        values = tokens.count // tokens.variates * tokens.dim
-        self.project = nn.Linear(values, outputs * together * len(levels))
+        super().__init__(tokens, shape, outputs * len(levels), forecast.Settings(dropout=settings.dropout))
+        self.levels, self.horizon, self.middle = levels, outputs, levels.index(MEDIAN)
         self.register_buffer("sums_QQ", sums(len(levels), self.middle), persistent=False)
 
     def forward(self, x_SND: Tensor) -> Tensor:
         """x_SND -> y_BQHC."""
-        x_RT = x_SND.reshape(-1, self.project.in_features)
-        if self.training:  # asked here, so that no dropout operation reaches an exported graph
-            x_RT = functional.dropout(x_RT, self.dropout)
         levels, middle = len(self.levels), self.middle
-        u_BXQ = self.project(x_RT).reshape(-1, self.channels * self.horizon, levels)
+        u_BXQ = self.projected(x_SND).reshape(-1, self.channels * self.horizon, levels)
         if levels > 1:
-            sides = [softplus(u_BXQ[..., :middle])] if middle else []
+            sides = [functional.softplus(u_BXQ[..., :middle])] if middle else []
             sides.append(u_BXQ[..., middle : middle + 1])
             if middle + 1 < levels:
-                sides.append(softplus(u_BXQ[..., middle + 1 :]))
+                sides.append(functional.softplus(u_BXQ[..., middle + 1 :]))
             u_BXQ = functional.linear(torch.cat(sides, dim=-1), self.sums_QQ)
         u_BCHQ: Tensor = u_BXQ.reshape(-1, self.channels, self.horizon, levels)
         return u_BCHQ.permute(0, 3, 2, 1)
-
-    def start_at_zero(self) -> None:
-        """Forecast a median of nothing until trained, and between levels log(2) deviations of the window."""
-        nn.init.zeros_(self.project.weight)
-        nn.init.zeros_(self.project.bias)
 
 
 def sums(levels: int, middle: int) -> Tensor:
@@ -85,12 +73,6 @@ def sums(levels: int, middle: int) -> Tensor:
     q_Q1, j_1Q = torch.arange(levels)[:, None], torch.arange(levels)[None, :]
     above, below = (middle < j_1Q) & (j_1Q <= q_Q1), (q_Q1 <= j_1Q) & (j_1Q < middle)
     return (above.float() - below.float()) + (j_1Q == middle).float()
-
-
-def softplus(u: Tensor) -> Tensor:
-    """log(1 + exp(u)) without an exp of anything large."""
-    size = torch.abs(u)
-    return (u + size) * 0.5 + torch.log(1.0 + torch.exp(-size))
 
 
 def pinball(error_BQHC: Tensor, levels: Sequence[float]) -> Tensor:

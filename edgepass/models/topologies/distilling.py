@@ -12,7 +12,6 @@ Source: Zhou et al., "Informer: Beyond Efficient Transformer for Long Sequence T
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -44,9 +43,7 @@ class Halving(nn.Module):
         """x_BND -> x_BMD."""
         dim = self.tokens.dim
         x_SDRC = x_BND.reshape(-1, *self.plane, dim).permute(0, 3, 1, 2)
-        y_SDRC: Tensor = self.conv(x_SDRC)
-        # elu, of operations that are in every delegate.
-        y_SDRC = torch.relu(y_SDRC) + (torch.exp(-torch.relu(-y_SDRC)) - 1)
+        y_SDRC = functional.elu(self.conv(x_SDRC))
         stride = (1, 2) if self.plane[0] == 1 else (2, 2)
         y_SDRC = functional.max_pool2d(y_SDRC, self.kernel, stride=stride, padding=self.padding)
         return y_SDRC.permute(0, 2, 3, 1).reshape(-1, self.tokens.count, dim)

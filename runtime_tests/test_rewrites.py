@@ -1,0 +1,115 @@
+"""Rewrites: each formula computes what its operation does, and the new form is one delegate where the old was several.
+
+The matrix (test_matrix.py) runs the rest of them in every file that it makes.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgepass import rewrites
+from edgepass.rewrites import activations, mean, norm, reshapes
+
+WIDTHS = st.sampled_from([1, 2, 13, 63])
+FACTORS = st.sampled_from([0.3, 1.0, 2.5])
+
+
+def tokens(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+@given(width=WIDTHS, affine=st.booleans())
+def test_norms_are_torch_s(width: int, affine: bool) -> None:
+    x, weight, bias = tokens(2, 5, width), tokens(width), tokens(width)
+    w, b = (weight, bias) if affine else (None, None)
+    torch.testing.assert_close(norm.layer_norm(x, [width], w, b), functional.layer_norm(x, [width], w, b))
+    torch.testing.assert_close(norm.rms_norm(x, [width], w), functional.rms_norm(x, [width], w))
+
+
+@given(width=WIDTHS, dim=st.integers(-3, 2), keepdim=st.booleans())
+def test_a_mean_is_torch_s_over_any_one_dimension(width: int, dim: int, keepdim: bool) -> None:
+    x = tokens(3, 7, width)
+    torch.testing.assert_close(mean.mean(x, [dim], keepdim), x.mean(dim, keepdim))
+
+
+@given(size=st.integers(1, 5), dim=st.integers(-3, 2))
+def test_reshapes_give_what_they_stand_for(size: int, dim: int) -> None:
+    x = tokens(size, 1, size)
+    torch.testing.assert_close(reshapes.squeeze(x, dim), x.squeeze(dim))
+    torch.testing.assert_close(reshapes.select(x, dim, -1), x.select(dim, -1))
+    torch.testing.assert_close(tuple(reshapes.unbind(x, dim)), x.unbind(dim))
+
+
+@given(x=st.floats(-700, 700), beta=FACTORS)
+def test_softplus_is_torch_s(x: float, beta: float) -> None:
+    at = torch.tensor([x], dtype=torch.float64)
+    exact = functional.softplus(at, beta)
+    torch.testing.assert_close(activations.softplus(at, beta), exact, rtol=1e-7, atol=2e-9 / beta)
+
+
+@given(x=st.floats(-700, 700), alpha=FACTORS, scale=FACTORS, input_scale=FACTORS)
+def test_elu_is_torch_s(x: float, alpha: float, scale: float, input_scale: float) -> None:
+    at = torch.tensor([x], dtype=torch.float64)
+    exact = torch.ops.aten.elu.default(at, alpha, scale, input_scale)
+    torch.testing.assert_close(activations.elu(at, alpha, scale, input_scale), exact)
+
+
+@given(x=st.floats(-300, 300))
+def test_activations_hold_in_float16_also_where_it_has_no_exponential(x: float) -> None:
+    half = torch.tensor([x], dtype=torch.float16)
+    for formula, function in ((activations.softplus, functional.softplus), (activations.elu, functional.elu)):
+        exact = function(half.double())
+        assert (formula(half).double() - exact).abs() <= 1e-3 * max(1.0, abs(x))
+
+
+class Both(nn.Module):
+    """A product between each two operations, as in a model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second, third = self.layers
+        y: Tensor = third(functional.elu(second(functional.softplus(first(x)))))
+        return y
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch.export, of torch's own pytree
+def test_a_program_with_activations_rewritten_gives_the_same_without_them() -> None:
+    model, x = Both().eval(), torch.randn(4, 7, 8)
+    program = torch.export.export(model, (x,))
+    rewritten = rewrites.apply(program, ["activations"])
+    left = {str(node.target) for node in rewritten.graph.nodes if node.op == "call_function"}
+    assert {"aten.elu.default", "aten.softplus.default"} <= {str(n.target) for n in program.graph.nodes}
+    assert not {"aten.elu.default", "aten.softplus.default"} & left
+    torch.testing.assert_close(rewritten.module()(x), model(x))
+
+
+@pytest.mark.export
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # converters, of each other
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("target", ["executorch", "tflite"])
+@pytest.mark.parametrize("recipe", ["fp32", "fp16", "static_wi8_ai8"])
+def test_activations_stay_in_the_delegate_and_keep_their_values(target: str, recipe: str, tmp_path: Path) -> None:
+    from edgepass import pipeline
+    from edgepass.gates import Gates
+    from edgepass.task import Samples, Task
+
+    torch.manual_seed(0)
+    draw = partial(torch.randn, 1, 7, 8)
+    samples = [Samples(inputs=[torch.stack([draw() for _ in range(n)]).numpy()]) for n in (64, 16)]
+    task = Task(name="both", source="test", model=Both(), args=(draw(),), calibration=samples[0], evaluation=samples[1])
+    made = pipeline.export(task, pipeline.Plan.of((target,), (recipe,)), tmp_path / "o", Gates()).artifacts[0]
+    casts = ["dim_order_ops._to_dim_order_copy.default"] * 2  # of the input and the output, which stay float32
+    assert [f.op for f in made.fallbacks] == (casts if (target, recipe) == ("executorch", "fp16") else [])
+    assert made.delegated_flops == 1.0
+    assert made.parity is not None
+    assert made.parity.sqnr_db >= {"fp32": 100, "fp16": 50, "static_wi8_ai8": 32}[recipe]
