@@ -108,6 +108,13 @@ def hidden(dim: int, ratio: float) -> int:
     return width
 
 
+def head_dim(dim: int, heads: int) -> int:
+    """Channels of each of the `heads` that share `dim`. Raises InputError unless it is a whole number."""
+    fits = max(h for h in range(1, heads + 1) if dim % h == 0)
+    must(fits == heads, f"{heads} heads do not divide {dim} channels; give a number that does, such as {fits}")
+    return dim // heads
+
+
 def alike(into: Tokens, other: Tokens) -> None:
     """Raise InputError unless two streams have equally many tokens of one width."""
     must(

@@ -297,16 +297,15 @@ def test_a_merge_is_a_convolution_with_a_stride_of_2_over_three_neighbours(
 ) -> None:
     module = stirred(asymmetric.Halve(tokens, 5).double())
     x_BND = values(2, tokens.count, D)
-    along = asymmetric.axes(tokens)
+    along = 2 if module.plane[0] > 1 else 1
     padded = nn.functional.pad(x_BND.reshape(2, *tokens.grid, D), (0, 0) + (1, 1) * along)
     kept = len(tokens.grid) - along
+    weight_EDX = module.conv.weight if along == 2 else module.conv.weight[:, :, 0]
     y = torch.zeros(2, *grid, 5, dtype=torch.float64) + module.conv.bias
     for position in itertools.product(*(range(n) for n in grid)):
         for tap in itertools.product(range(3), repeat=along):
             at = position[:kept] + tuple(2 * p + t for p, t in zip(position[kept:], tap, strict=True))
-            y[(slice(None), *position)] += (
-                padded[(slice(None), *at)] @ module.conv.weight[(slice(None), slice(None), *tap)].T
-            )
+            y[(slice(None), *position)] += padded[(slice(None), *at)] @ weight_EDX[(slice(None), slice(None), *tap)].T
     torch.testing.assert_close(module(x_BND), y.reshape(2, -1, 5))
 
 
@@ -463,7 +462,7 @@ def test_a_topology_cut_after_any_pass_gives_a_representation_that_a_head_takes(
     [
         ("wide", Tokens((7,), D), (PASS, PASS), {}, "it widens one pass; there are 2"),
         ("wide", Tokens((7,), D), (ONLY_FEED,), {}, "it widens the attention of its pass, which has no mixer"),
-        ("wide", Tokens((7,), 7), (PASS,), {}, "2 heads do not divide 7 channels; give the mixer a head_dim"),
+        ("wide", Tokens((7,), 7), (PASS,), {}, "2 heads do not divide 7 channels; give a number that does, such as 1"),
         ("parallel", Tokens((7,), D), (PASS, PassConfig(mixer=LOCAL, skip=False)), {}, "share one norm and one skip"),
         ("parallel", Tokens((7,), D), (), {}, "it needs at least 1 pass"),
         ("temporal_variate", Tokens((7,), D), (PASS, PASS), {}, "grid of variates by time.*patch_grid gives one"),
@@ -471,7 +470,7 @@ def test_a_topology_cut_after_any_pass_gives_a_representation_that_a_head_takes(
         ("temporal_variate", Tokens((3, 7), D, variates=3), (PASS,), {}, "passes in pairs.*there are 1"),
         ("asymmetric", Tokens((7,), D), (PASS,), {}, r"1 passes cannot be dealt to stages of 0 \+ 1"),
         ("asymmetric", Tokens((7,), D), (PASS, PASS), {"depths": (1, 2)}, r"2 passes cannot be dealt to .* 1 \+ 2"),
-        ("asymmetric", Tokens((3,), D, variates=3), (PASS, PASS), {}, "its 3 tokens are variates.*patch or patch_grid"),
+        ("asymmetric", Tokens((3,), D, variates=3), (PASS, PASS), {}, "each of the 3 tokens is a whole variate.*patch or patch_grid"),
         ("looped", Tokens((7,), D), (PASS, PASS), {}, "begin = 1 and end = 1 leave none of 2 passes to loop"),
     ],
 )

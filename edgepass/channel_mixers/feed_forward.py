@@ -32,5 +32,9 @@ class Mixer(nn.Module):
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """x_BND -> x_BND."""
-        y_BND: Tensor = self.narrow(functional.gelu(self.widen(x_BND)))
+        y_BND: Tensor = self.narrow(self.activated(self.widen(x_BND)))
         return y_BND
+
+    def activated(self, h_BNF: Tensor) -> Tensor:
+        """h_BNF -> h_BNF."""
+        return functional.gelu(h_BNF)

@@ -16,8 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from edgepass import parts
-from edgepass.parts import Positive, Tokens
+from edgepass.channel_mixers import feed_forward
+from edgepass.parts import Tokens
 
 GRADE = 1
 MOST = 32.0
@@ -27,30 +27,25 @@ BOUND = 6.0
 EPSILON = 1e-4
 
 
-class Settings(parts.Settings, frozen=True):
+class Settings(feed_forward.Settings, frozen=True):
     """`form` is PolyReLU or PolyNorm; `ratio` is the hidden width as a multiple of the channels."""
 
-    ratio: Positive = 2.0
     form: Literal["relu", "norm"] = "norm"
 
 
-class Mixer(nn.Module):
+class Mixer(feed_forward.Mixer):
     """Linear, polynomial, linear: x_BND -> x_BND."""
 
     def __init__(self, tokens: Tokens, settings: Settings) -> None:
-        super().__init__()
-        hidden = parts.hidden(tokens.dim, settings.ratio)
+        super().__init__(tokens, settings)
         self.form = settings.form
-        self.deviation = min(1.0, BOUND / hidden**0.5)  # of F values with a mean square of 1, none exceeds sqrt(F)
-        self.widen = nn.Linear(tokens.dim, hidden)
-        self.narrow = nn.Linear(hidden, tokens.dim)
+        # Of F values with a mean square of 1, none exceeds sqrt(F).
+        self.deviation = min(1.0, BOUND / self.widen.out_features**0.5)
         self.first, self.second, self.third = (nn.Parameter(torch.full((1,), 1 / 3)) for _ in range(3))
 
-    def forward(self, x_BND: Tensor) -> Tensor:
-        """x_BND -> x_BND."""
-        h_BNF = self.widen(x_BND)
-        y_BND: Tensor = self.narrow(self._of_relu(h_BNF) if self.form == "relu" else self._of_norms(h_BNF))
-        return y_BND
+    def activated(self, h_BNF: Tensor) -> Tensor:
+        """The polynomial of h_BNF."""
+        return self._of_relu(h_BNF) if self.form == "relu" else self._of_norms(h_BNF)
 
     def _of_relu(self, h_BNF: Tensor) -> Tensor:
         r_BNF = torch.clamp(h_BNF, 0.0, MOST)

@@ -19,30 +19,21 @@ import torch
 from torch import Tensor, nn
 
 from edgepass import parts
-from edgepass.parts import Positive, Tokens
+from edgepass.channel_mixers import feed_forward
 
 GRADE = 0
 
 
-class Settings(parts.Settings, frozen=True):
+class Settings(feed_forward.Settings, frozen=True):
     """`ratio` is the hidden width as a multiple of the channels."""
 
-    ratio: Positive = 2.0
 
-
-class Mixer(nn.Module):
+class Mixer(feed_forward.Mixer):
     """Linear, ReLU, linear: x_BND -> x_BND."""
 
-    def __init__(self, tokens: Tokens, settings: Settings) -> None:
-        super().__init__()
-        hidden = parts.hidden(tokens.dim, settings.ratio)
-        self.widen = nn.Linear(tokens.dim, hidden)
-        self.narrow = nn.Linear(hidden, tokens.dim)
-
-    def forward(self, x_BND: Tensor) -> Tensor:
-        """x_BND -> x_BND."""
-        y_BND: Tensor = self.narrow(torch.relu(self.widen(x_BND)))
-        return y_BND
+    def activated(self, h_BNF: Tensor) -> Tensor:
+        """relu(h_BNF)."""
+        return torch.relu(h_BNF)
 
     def keep(self, unit_F: Tensor) -> None:
         """Keep the hidden units where the boolean `unit_F` is true, one at least, and forget the others."""

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from edgepass import parts
-from edgepass.mixers import _folds, local_attention
+from edgepass import folds, parts
+from edgepass.mixers import local_attention
 from edgepass.parts import Count, Tokens
 
 GRADE = 1
@@ -36,10 +36,7 @@ class Mixer(nn.Module):
     def __init__(self, tokens: Tokens, settings: Settings) -> None:
         super().__init__()
         self.grid, self.chain = tokens.grid, settings.join == "chain"
-        parts.must(
-            len(self.grid) >= 2,
-            "it needs tokens on a grid of two axes or more; the embedding patch_grid gives variates by time",
-        )
+        folds.needs_axes(self.grid)
         self.axes = nn.ModuleList(
             local_attention.Mixer(Tokens((n,), tokens.dim), local_attention.Settings(heads=settings.heads, window=n))
             for n in self.grid
@@ -57,4 +54,4 @@ class Mixer(nn.Module):
         return y_BND
 
     def _attend(self, x_BND: Tensor, axis: int) -> Tensor:
-        return _folds.back(self.axes[axis](_folds.along(x_BND, self.grid, axis)), self.grid, axis)
+        return folds.back(self.axes[axis](folds.along(x_BND, self.grid, axis)), self.grid, axis)

@@ -17,8 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from edgepass import parts
-from edgepass.mixers import _folds
+from edgepass import folds, parts
 from edgepass.parts import Count, Positive, Tokens
 
 GRADE = 0
@@ -42,13 +41,13 @@ class Mixer(nn.Module):
     def __init__(self, tokens: Tokens, settings: Settings) -> None:
         super().__init__()
         dim, self.grid, self.heads = tokens.dim, tokens.grid, settings.heads
-        parts.must(dim % self.heads == 0, f"{self.heads} heads do not divide {dim} channels")
+        width = parts.head_dim(dim, self.heads)
         parts.must(settings.kernel % 2 == 1, f"kernel is {settings.kernel}; it must be odd, to be centred on a token")
         self.folds = self.grid if settings.axes == "apart" else (tokens.count,)
         for axis, decay_HAA in enumerate(decays(self.grid, settings)):
             self.register_buffer(f"decay_{axis}", decay_HAA.float(), persistent=False)
         # A tensor, because a bare number would stay float32 in a float16 graph.
-        self.register_buffer("scale_1", torch.tensor([(dim // self.heads) ** -0.5]), persistent=False)
+        self.register_buffer("scale_1", torch.tensor([width**-0.5]), persistent=False)
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(dim, dim)
         self.value = nn.Linear(dim, dim)
@@ -69,13 +68,13 @@ class Mixer(nn.Module):
         size, width = self.folds[axis], v_BND.shape[-1] // self.heads
         # Heads beside the batch: a product of four dimensions would be expanded first, outside the delegates.
         q_SAE, k_SAE, v_SAE = (
-            _folds.split(_folds.along(x_BND, self.folds, axis), self.heads).reshape(-1, size, width)
+            folds.split(folds.along(x_BND, self.folds, axis), self.heads).reshape(-1, size, width)
             for x_BND in (q_BND, k_BND, v_BND)
         )
         weights_SAA = torch.softmax(torch.bmm(q_SAE, k_SAE.transpose(1, 2)), dim=-1)
         weights_RHAA = weights_SAA.reshape(-1, self.heads, size, size) * self.get_buffer(f"decay_{axis}")
         y_SAE = torch.bmm(weights_RHAA.reshape(-1, size, size), v_SAE)
-        return _folds.back(_folds.join(y_SAE.reshape(-1, self.heads, size, width)), self.folds, axis)
+        return folds.back(folds.join(y_SAE.reshape(-1, self.heads, size, width)), self.folds, axis)
 
     def _enhance(self, v_BND: Tensor) -> Tensor:
         """The convolution of the values, over the last two axes where there are more."""

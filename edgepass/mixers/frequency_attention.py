@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass import parts
+from edgepass import folds, parts
 from edgepass.mixers import _pictures
 from edgepass.mixers._pictures import Depthwise
 from edgepass.parts import Count, Positive, Tokens
@@ -65,7 +65,7 @@ class Frequencies(nn.Module):
     def __init__(self, tokens: Tokens, settings: Settings) -> None:
         super().__init__()
         dim, self.heads = tokens.dim, settings.heads
-        parts.must(dim % self.heads == 0, f"{self.heads} heads do not divide {dim} channels")
+        parts.head_dim(dim, self.heads)
         self.size, self.count = _pictures.size(tokens), tokens.count
         for name, length in zip(("rows_UR", "columns_VC"), self.size, strict=True):
             kept = max(1, round(settings.keep * length))
@@ -76,18 +76,13 @@ class Frequencies(nn.Module):
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """x_BND -> x_BND."""
-        dim = x_BND.shape[-1]
         f_SDUV = _along(_pictures.pictures(x_BND, self.size), self.rows_UR, self.columns_VC)
         high, wide = f_SDUV.shape[2:]
         f_SKD = _pictures.tokens_of(f_SDUV, high * wide)
-        q_SHKE, k_SHKE, v_SHKE = (self._split(f(f_SKD)) for f in (self.query, self.key, self.value))
+        q_SHKE, k_SHKE, v_SHKE = (folds.split(f(f_SKD), self.heads) for f in (self.query, self.key, self.value))
         y_SHKE = functional.scaled_dot_product_attention(q_SHKE, k_SHKE, v_SHKE)
-        y_SDUV = _pictures.pictures(y_SHKE.transpose(1, 2).reshape(-1, high * wide, dim), (high, wide))
+        y_SDUV = _pictures.pictures(folds.join(y_SHKE), (high, wide))
         return _pictures.tokens_of(_along(y_SDUV, self.rows_UR.T, self.columns_VC.T), self.count)
-
-    def _split(self, f_SKD: Tensor) -> Tensor:
-        _, count, dim = f_SKD.shape
-        return f_SKD.reshape(-1, count, self.heads, dim // self.heads).transpose(1, 2)
 
 
 def cosines(length: int) -> Tensor:

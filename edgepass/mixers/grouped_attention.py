@@ -15,8 +15,7 @@ Checkpoints", 2023; Shazeer, "Fast Transformer Decoding: One Write-Head is All Y
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass import parts
-from edgepass.mixers import _folds
+from edgepass import folds, parts
 from edgepass.parts import Count, Tokens
 
 GRADE = 0
@@ -37,7 +36,7 @@ class Mixer(nn.Module):
         super().__init__()
         dim, heads = tokens.dim, settings.heads
         self.query_heads, self.key_heads = settings.query_heads, settings.key_heads
-        parts.must(dim % heads == 0, f"{heads} heads do not divide {dim} channels")
+        width = parts.head_dim(dim, heads)
         parts.must(
             self.query_heads <= heads,
             f"there are {self.query_heads} query heads, more than the {heads} heads that the width holds; use at most "
@@ -47,7 +46,6 @@ class Mixer(nn.Module):
             self.query_heads % self.key_heads == 0,
             f"{self.key_heads} key heads do not divide {self.query_heads} query heads; 1 always does",
         )
-        width = dim // heads
         self.query = nn.Linear(dim, self.query_heads * width)
         self.key = nn.Linear(dim, self.key_heads * width)
         self.value = nn.Linear(dim, self.key_heads * width)
@@ -55,10 +53,10 @@ class Mixer(nn.Module):
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """Each token becomes a mixture of all of them."""
-        q_BHNE = _folds.split(self.query(x_BND), self.query_heads)
-        k_BGNE, v_BGNE = (_folds.split(f(x_BND), self.key_heads) for f in (self.key, self.value))
+        q_BHNE = folds.split(self.query(x_BND), self.query_heads)
+        k_BGNE, v_BGNE = (folds.split(f(x_BND), self.key_heads) for f in (self.key, self.value))
         _, _, tokens, width = q_BHNE.shape
         q_BGME = q_BHNE.reshape(-1, self.key_heads, self.query_heads // self.key_heads * tokens, width)
         y_BGME = functional.scaled_dot_product_attention(q_BGME, k_BGNE, v_BGNE)
-        y_BND: Tensor = self.out(_folds.join(y_BGME.reshape(-1, self.query_heads, tokens, width)))
+        y_BND: Tensor = self.out(folds.join(y_BGME.reshape(-1, self.query_heads, tokens, width)))
         return y_BND

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass import parts
+from edgepass import folds, parts
 from edgepass.mixers import _pictures
 from edgepass.mixers._pictures import Depthwise, Size
 from edgepass.parts import Count, Share, Tokens
@@ -112,13 +112,9 @@ class Coarse(nn.Module):
         for axis in (0, 1):
             x_SLRC = _shrunk(x_SLRC, axis, self.block[axis])
         x_BKL = _pictures.tokens_of(x_SLRC, self.blocks)
-        q_BHKE, k_BHKE, v_BHKE = (self._split(f(x_BKL)) for f in (self.query, self.key, self.value))
+        q_BHKE, k_BHKE, v_BHKE = (folds.split(f(x_BKL), self.heads) for f in (self.query, self.key, self.value))
         y_BHKE = functional.scaled_dot_product_attention(q_BHKE, k_BHKE, v_BHKE)
-        return self._grown(y_BHKE.transpose(1, 2).reshape(-1, self.blocks, l_BNL.shape[-1]))
-
-    def _split(self, x_BKL: Tensor) -> Tensor:
-        width = x_BKL.shape[-1] // self.heads
-        return x_BKL.reshape(-1, self.blocks, self.heads, width).transpose(1, 2)
+        return self._grown(folds.join(y_BHKE))
 
     def _grown(self, y_BKL: Tensor) -> Tensor:
         """Each block's values for each of its tokens."""

@@ -17,8 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass import parts
-from edgepass.mixers import _folds
+from edgepass import folds, parts
 from edgepass.parts import Count, Tokens
 
 GRADE = 1
@@ -38,11 +37,8 @@ class Mixer(nn.Module):
     def __init__(self, tokens: Tokens, settings: Settings) -> None:
         super().__init__()
         dim, self.grid, self.heads = tokens.dim, tokens.grid, settings.heads
-        parts.must(dim % self.heads == 0, f"{self.heads} heads do not divide {dim} channels")
-        parts.must(
-            len(self.grid) >= 2,
-            "it needs tokens on a grid of two axes or more; the embedding patch_grid gives variates by time",
-        )
+        parts.head_dim(dim, self.heads)
+        folds.needs_axes(self.grid)
         self.queries = nn.ModuleList(nn.Linear(dim, dim) for _ in self.grid)
         self.keys = nn.ModuleList(nn.Linear(dim, dim) for _ in self.grid)
         self.value = nn.Linear(dim, dim)
@@ -51,11 +47,11 @@ class Mixer(nn.Module):
     def forward(self, x_BND: Tensor) -> Tensor:
         """Each token becomes a mixture of all of them."""
         _, tokens, dim = x_BND.shape
-        v_BHNE = _folds.split(self.value(x_BND), self.heads)
+        v_BHNE = folds.split(self.value(x_BND), self.heads)
         outer = 1
         for axis, size in enumerate(self.grid):
             m_BAD = self._mean(x_BND, outer, size)
-            q_BHAE, k_BHAE = (_folds.split(f[axis](m_BAD), self.heads) for f in (self.queries, self.keys))
+            q_BHAE, k_BHAE = (folds.split(f[axis](m_BAD), self.heads) for f in (self.queries, self.keys))
             # One axis at a time is a matrix product: A V, with all other coordinates beside the channels.
             rest = tokens // size * dim // self.heads
             v_ROAI = v_BHNE.reshape(-1, outer, size, rest // outer)
@@ -64,7 +60,7 @@ class Mixer(nn.Module):
             v_RAOI = v_BHAJ.reshape(-1, size, outer, rest // outer)
             v_BHNE = v_RAOI.transpose(1, 2).reshape(-1, self.heads, tokens, dim // self.heads)
             outer *= size
-        y_BND: Tensor = self.out(_folds.join(v_BHNE))
+        y_BND: Tensor = self.out(folds.join(v_BHNE))
         return y_BND
 
     @staticmethod

@@ -33,7 +33,7 @@ class Mixer(nn.Module):
     def __init__(self, tokens: Tokens, settings: Settings) -> None:
         super().__init__()
         dim, self.heads = tokens.dim, settings.heads
-        parts.must(dim % self.heads == 0, f"{self.heads} heads do not divide {dim} channels")
+        parts.head_dim(dim, self.heads)
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(dim, dim)
         self.value = nn.Linear(dim, dim)

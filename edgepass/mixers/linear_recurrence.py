@@ -45,8 +45,7 @@ class Mixer(nn.Module):
     def __init__(self, tokens: Tokens, settings: Settings) -> None:
         super().__init__()
         dim, self.count, self.heads = tokens.dim, tokens.count, settings.heads
-        parts.must(dim % self.heads == 0, f"{self.heads} heads do not divide {dim} channels")
-        self.width = dim // self.heads
+        self.width = parts.head_dim(dim, self.heads)
         self.length = min(CHUNK, self.count)
         self.chunks = -(-self.count // self.length)
         self.query = nn.Linear(dim, dim, bias=False)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass import parts
+from edgepass import folds, parts
 from edgepass.parts import Count, Tokens
 
 GRADE = 0
@@ -47,7 +47,7 @@ class Mixer(nn.Module):
     def forward(self, x_BND: Tensor) -> Tensor:
         """Each token becomes a mixture of the tokens of its own block."""
         tokens = x_BND.shape[1]
-        q_BHNE, k_BHNE, v_BHNE = (self._split(f(x_BND)) for f in (self.query, self.key, self.value))
+        q_BHNE, k_BHNE, v_BHNE = (folds.split(f(x_BND), self.heads) for f in (self.query, self.key, self.value))
         whole = tokens - tokens % self.window
         blocks = []
         if whole:
@@ -55,12 +55,8 @@ class Mixer(nn.Module):
         if whole < tokens:
             blocks.append(self._blocks(q_BHNE, k_BHNE, v_BHNE, whole, tokens, tokens - whole))
         y_BHNE = blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)
-        y_BND: Tensor = self.out(y_BHNE.transpose(1, 2).reshape(-1, tokens, self.out.in_features))
+        y_BND: Tensor = self.out(folds.join(y_BHNE))
         return y_BND
-
-    def _split(self, x_BND: Tensor) -> Tensor:
-        _, tokens, width = x_BND.shape
-        return x_BND.reshape(-1, tokens, self.heads, width // self.heads).transpose(1, 2)
 
     def _blocks(self, q_BHNE: Tensor, k_BHNE: Tensor, v_BHNE: Tensor, start: int, stop: int, window: int) -> Tensor:
         """Attention over tokens start..stop in blocks of `window`, which divides their number."""
@@ -78,8 +74,4 @@ class Mixer(nn.Module):
 
 def head_dim(dim: int, settings: Settings) -> int:
     """E, the width of a head over `dim` channels. Raises InputError where it is neither given nor a whole number."""
-    parts.must(
-        settings.head_dim is not None or dim % settings.heads == 0,
-        f"{settings.heads} heads do not divide {dim} channels",
-    )
-    return settings.head_dim or dim // settings.heads
+    return settings.head_dim or parts.head_dim(dim, settings.heads)

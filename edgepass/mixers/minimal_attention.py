@@ -13,8 +13,7 @@ Source: Bermeitinger et al., "Reducing the Transformer Architecture to a Minimum
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass import parts
-from edgepass.mixers import _folds
+from edgepass import folds, parts
 from edgepass.parts import Count, Tokens
 
 GRADE = 0
@@ -42,6 +41,6 @@ class Mixer(nn.Module):
     def forward(self, x_BND: Tensor) -> Tensor:
         """Each token becomes a mixture of all of them."""
         # ONNX's converter takes attention with an axis of heads only, so there is one of a single head.
-        q_B1NR, x_B1ND = _folds.split(self.project(x_BND), 1), _folds.split(x_BND, 1)
+        q_B1NR, x_B1ND = folds.split(self.project(x_BND), 1), folds.split(x_BND, 1)
         k_B1NR = q_B1NR if self.symmetric else x_B1ND
-        return _folds.join(functional.scaled_dot_product_attention(q_B1NR, k_B1NR, x_B1ND))
+        return folds.join(functional.scaled_dot_product_attention(q_B1NR, k_B1NR, x_B1ND))

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass import parts
-from edgepass.mixers import _folds
+from edgepass import folds, parts
 from edgepass.parts import Count, Tokens
 
 GRADE = 1
@@ -34,7 +33,7 @@ class Mixer(nn.Module):
     def __init__(self, tokens: Tokens, settings: Settings) -> None:
         super().__init__()
         dim, self.heads = tokens.dim, settings.heads
-        parts.must(dim % self.heads == 0, f"{self.heads} heads do not divide {dim} channels")
+        parts.head_dim(dim, self.heads)
         self.stride = min(settings.stride, tokens.count)
         self.rows, self.more = divmod(tokens.count, self.stride)
         self.query = nn.Linear(dim, dim)
@@ -73,7 +72,7 @@ class Mixer(nn.Module):
         grid = (size, count)
 
         def rows(x_BASD: Tensor) -> Tensor:
-            return _folds.split(_folds.along(x_BASD.reshape(-1, size * count, dim), grid, 0), self.heads)
+            return folds.split(folds.along(x_BASD.reshape(-1, size * count, dim), grid, 0), self.heads)
 
         y_RHAE = functional.scaled_dot_product_attention(rows(q_BASD), rows(k_BASD), rows(v_BASD))
-        return _folds.back(_folds.join(y_RHAE), grid, 0).reshape(-1, size, count, dim)
+        return folds.back(folds.join(y_RHAE), grid, 0).reshape(-1, size, count, dim)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass import parts
+from edgepass import folds, parts
 from edgepass.models import config as configs
 from edgepass.models.config import TrunkConfig
 from edgepass.models.passformer import Trunk
@@ -97,7 +97,7 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """[B, *shape] -> key and value of the first layer, of the second ..."""
         x_BMD = self.norm(self.trunk.represent(x))
-        return tuple(_split(f(x_BMD), self.heads) for f in self.maps)
+        return tuple(folds.split(f(x_BMD), self.heads) for f in self.maps)
 
 
 class Decoder(nn.Module):
@@ -110,8 +110,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: EncoderDecoderConfig, dim: int) -> None:
         super().__init__()
-        parts.must(dim % config.heads == 0, f"{config.heads} heads do not divide {dim} channels")
-        self.length, self.heads, self.width = config.length, config.heads, dim // config.heads
+        self.length, self.heads, self.width = config.length, config.heads, parts.head_dim(dim, config.heads)
         self.words = nn.Embedding(config.vocabulary, dim)
         self.position_TD = nn.Parameter(torch.randn(config.length, dim) * 0.02)
         self.layers = nn.ModuleList(Layer(dim, config.heads, config.ratio) for _ in range(config.layers))
@@ -175,32 +174,22 @@ class Layer(nn.Module):
         keys_BHTE = keys_BHTE * (1 - here_B1T1) + k_BH1E * here_B1T1
         written_BHTE = written_BHTE * (1 - here_B1T1) + v_BH1E * here_B1T1
         y_BH1E = functional.scaled_dot_product_attention(q_BH1E, keys_BHTE, written_BHTE, attn_mask=mask_B11T)
-        x_B1D = x_B1D + self.out(_join(y_BH1E))
+        x_B1D = x_B1D + self.out(folds.join(y_BH1E))
         return self._rest(x_B1D, inputs_BHME, values_BHME), keys_BHTE, written_BHTE
 
     def window(self, x_BTD: Tensor, inputs_BHME: Tensor, values_BHME: Tensor) -> Tensor:
         """All words at once, x_BTD -> x_BTD."""
         y_BHTE = functional.scaled_dot_product_attention(*self._own(x_BTD), is_causal=True)
-        return self._rest(x_BTD + self.out(_join(y_BHTE)), inputs_BHME, values_BHME)
+        return self._rest(x_BTD + self.out(folds.join(y_BHTE)), inputs_BHME, values_BHME)
 
     def _own(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         n_BTD = self.norm_own(x_BTD)
-        q_BHTE, k_BHTE, v_BHTE = (_split(f(n_BTD), self.heads) for f in (self.query, self.key, self.value))
+        q_BHTE, k_BHTE, v_BHTE = (folds.split(f(n_BTD), self.heads) for f in (self.query, self.key, self.value))
         return q_BHTE, k_BHTE, v_BHTE
 
     def _rest(self, x_BTD: Tensor, inputs_BHME: Tensor, values_BHME: Tensor) -> Tensor:
-        q_BHTE = _split(self.query_input(self.norm_input(x_BTD)), self.heads)
+        q_BHTE = folds.split(self.query_input(self.norm_input(x_BTD)), self.heads)
         y_BHTE = functional.scaled_dot_product_attention(q_BHTE, inputs_BHME, values_BHME)
-        x_BTD = x_BTD + self.out_input(_join(y_BHTE))
+        x_BTD = x_BTD + self.out_input(folds.join(y_BHTE))
         y_BTD: Tensor = x_BTD + self.feed(self.norm_feed(x_BTD))
         return y_BTD
-
-
-def _split(x_BTD: Tensor, heads: int) -> Tensor:
-    _, tokens, dim = x_BTD.shape
-    return x_BTD.reshape(-1, tokens, heads, dim // heads).transpose(1, 2)
-
-
-def _join(x_BHTE: Tensor) -> Tensor:
-    _, heads, tokens, width = x_BHTE.shape
-    return x_BHTE.transpose(1, 2).reshape(-1, tokens, heads * width)

@@ -11,9 +11,8 @@ import inspect
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 
 import click
@@ -77,13 +76,6 @@ def write(row: Measured) -> None:
     (FOLDER / f"{row.mechanism}.json").write_bytes(msgspec.json.format(msgspec.json.encode(row), indent=1) + b"\n")
 
 
-def batched(names: Iterable[str], size: int) -> Iterator[tuple[str, ...]]:
-    """As itertools.batched of Python 3.12."""
-    rest = iter(names)
-    while batch := tuple(islice(rest, size)):
-        yield batch
-
-
 def _in_a_process(names: Sequence[str]) -> str:
     """Measure a few rows in a fresh interpreter, which imports the converters once; what it printed."""
     done = subprocess.run(
@@ -117,8 +109,9 @@ def main(names: Sequence[str], jobs: int, missing: bool, here: bool) -> None:
             for cell in row.cells:
                 click.echo(line(row.mechanism, cell))
         return
+    batches = [[str(m) for m in asked[i : i + BATCH]] for i in range(0, len(asked), BATCH)]
     with ThreadPoolExecutor(jobs) as pool:
-        for text in pool.map(_in_a_process, batched(map(str, asked), BATCH)):
+        for text in pool.map(_in_a_process, batches):
             click.echo(text.rstrip())
     for stale in FOLDER.glob("*.json"):
         if stale.stem not in known:

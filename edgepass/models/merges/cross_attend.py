@@ -11,7 +11,7 @@ Perception with Iterative Attention", 2021.
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass import parts
+from edgepass import folds, parts
 from edgepass.parts import Count, Tokens
 
 GRADE = 0
@@ -29,7 +29,7 @@ class Merge(nn.Module):
     def __init__(self, into: Tokens, other: Tokens, settings: Settings) -> None:
         super().__init__()
         dim, self.heads = into.dim, settings.heads
-        parts.must(dim % self.heads == 0, f"{self.heads} heads do not divide {dim} channels")
+        parts.head_dim(dim, self.heads)
         self.norm_into, self.norm_other = nn.LayerNorm(dim), nn.LayerNorm(other.dim)
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(other.dim, dim)
@@ -39,12 +39,8 @@ class Merge(nn.Module):
     def forward(self, x_BND: Tensor, z_BMC: Tensor) -> Tensor:
         """x_BND, z_BMC -> x_BND."""
         z_BMC = self.norm_other(z_BMC)
-        q_BHNE = self._split(self.query(self.norm_into(x_BND)))
-        k_BHME, v_BHME = self._split(self.key(z_BMC)), self._split(self.value(z_BMC))
+        q_BHNE = folds.split(self.query(self.norm_into(x_BND)), self.heads)
+        k_BHME, v_BHME = (folds.split(f(z_BMC), self.heads) for f in (self.key, self.value))
         y_BHNE = functional.scaled_dot_product_attention(q_BHNE, k_BHME, v_BHME)
-        y_BND: Tensor = self.out(y_BHNE.transpose(1, 2).reshape(-1, *x_BND.shape[1:]))
+        y_BND: Tensor = self.out(folds.join(y_BHNE))
         return x_BND + y_BND
-
-    def _split(self, x_BND: Tensor) -> Tensor:
-        _, tokens, dim = x_BND.shape
-        return x_BND.reshape(-1, tokens, self.heads, dim // self.heads).transpose(1, 2)

@@ -10,16 +10,14 @@ Shapes: B batch, N tokens of D channels come in, M of E go out; an axis of n tok
 Source: Kag et al., "AsCAN: Asymmetric Convolution-Attention Networks for Efficient Recognition and Generation", 2024.
 """
 
-import math
 from collections.abc import Sequence
 from itertools import accumulate
 
-import msgspec
-import torch
 from torch import Tensor, nn
 
 from edgepass import parts
 from edgepass.models.config import PassConfig
+from edgepass.models.halving import Halving
 from edgepass.models.passes import Pass
 from edgepass.parts import Count, Positive, Tokens
 
@@ -64,36 +62,14 @@ class Topology(nn.Module):
         return x_BND
 
 
-class Halve(nn.Module):
-    """x_BND -> x_BME: a convolution with a stride of 2 over the axes that may be merged; `tokens` come out."""
+class Halve(Halving):
+    """x_BND -> x_BME."""
 
     def __init__(self, tokens: Tokens, dim: int) -> None:
-        super().__init__()
-        along = axes(tokens)
-        self.kept = tokens.grid[: len(tokens.grid) - along]
-        self.sizes = tokens.grid[len(tokens.grid) - along :]
-        halved = tuple((size + 1) // 2 for size in self.sizes)
-        self.tokens = msgspec.structs.replace(tokens, grid=(*self.kept, *halved), dim=dim)
-        conv = nn.Conv1d if along == 1 else nn.Conv2d
-        self.conv = conv(tokens.dim, dim, kernel_size=3, stride=2, padding=1)
+        super().__init__(tokens, dim)
+        self.conv = nn.Conv2d(tokens.dim, dim, self.kernel, self.stride, self.padding)
 
-    def forward(self, x_BND: Tensor) -> Tensor:
-        """x_BND -> x_BME."""
-        dim = x_BND.shape[-1]
-        x_SKD = x_BND.reshape(-1, math.prod(self.sizes), dim)
-        y = self.conv(x_SKD.transpose(1, 2).reshape(-1, dim, *self.sizes))
-        y_SLE = y.reshape(-1, self.tokens.dim, self.tokens.count // math.prod(self.kept)).transpose(1, 2)
-        return torch.reshape(y_SLE, (-1, self.tokens.count, self.tokens.dim))
-
-
-def axes(tokens: Tokens) -> int:
-    """How many of the last axes of a grid may be merged: time alone, or rows and columns.
-
-    Raises InputError where every token is a variate of its own.
-    """
-    series = tokens.grid[0] == tokens.variates and (tokens.variates > 1 or len(tokens.grid) == 2)
-    parts.must(
-        not series or len(tokens.grid) > 1,
-        f"its {tokens.count} tokens are variates, and those are not merged; embedding patch or patch_grid gives time",
-    )
-    return 1 if series or len(tokens.grid) == 1 else 2
+    def halved(self, x_SDRC: Tensor) -> Tensor:
+        """A map of three neighbours at every second token."""
+        y_SERC: Tensor = self.conv(x_SDRC)
+        return y_SERC

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgepass import parts
-from edgepass.models.cells import on, plane
 from edgepass.models.config import PassConfig
+from edgepass.models.halving import Halving
 from edgepass.models.passes import Pass
 from edgepass.parts import Tokens
 
@@ -28,25 +28,16 @@ class Settings(parts.Settings, frozen=True):
     """There is nothing to set."""
 
 
-class Halving(nn.Module):
-    """x_BND -> x_BMD, half as long along time, or along both axes of a plane; `tokens` tells what comes out."""
+class Distil(Halving):
+    """x_BND -> x_BMD."""
 
     def __init__(self, tokens: Tokens) -> None:
-        super().__init__()
-        axes = plane(tokens)
-        self.tokens = on(tokens, tuple(-(-n // 2) for n in axes))
-        self.plane = (1, *axes)[-2:]
-        self.kernel, self.padding = ((1, 3), (0, 1)) if self.plane[0] == 1 else ((3, 3), (1, 1))
+        super().__init__(tokens, tokens.dim)
         self.conv = nn.Conv2d(tokens.dim, tokens.dim, self.kernel, padding=self.padding)
 
-    def forward(self, x_BND: Tensor) -> Tensor:
-        """x_BND -> x_BMD."""
-        dim = self.tokens.dim
-        x_SDRC = x_BND.reshape(-1, *self.plane, dim).permute(0, 3, 1, 2)
-        y_SDRC = functional.elu(self.conv(x_SDRC))
-        stride = (1, 2) if self.plane[0] == 1 else (2, 2)
-        y_SDRC = functional.max_pool2d(y_SDRC, self.kernel, stride=stride, padding=self.padding)
-        return y_SDRC.permute(0, 2, 3, 1).reshape(-1, self.tokens.count, dim)
+    def halved(self, x_SDRC: Tensor) -> Tensor:
+        """The largest of three neighbours, each of them a map of three."""
+        return functional.max_pool2d(functional.elu(self.conv(x_SDRC)), self.kernel, self.stride, self.padding)
 
 
 class Topology(nn.Module):
@@ -58,7 +49,7 @@ class Topology(nn.Module):
         layers: list[nn.Module] = []
         for number, p in enumerate(passes):
             if number:
-                halving = Halving(tokens)
+                halving = Distil(tokens)
                 tokens = halving.tokens
                 layers.append(halving)
             layers.append(Pass(tokens, p))

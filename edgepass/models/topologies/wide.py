@@ -61,9 +61,5 @@ def widened(mixer: Choice, dim: int, depth: int) -> Choice:
         {"heads", "head_dim"} <= has,
         f"mixer {mixer['name']!r} has no heads and head_dim of its own to widen; local_attention has",
     )
-    width = chosen.head_dim or dim // chosen.heads
-    parts.must(
-        chosen.head_dim is not None or dim % chosen.heads == 0,
-        f"{chosen.heads} heads do not divide {dim} channels; give the mixer a head_dim",
-    )
+    width = chosen.head_dim or parts.head_dim(dim, chosen.heads)
     return mixer | {"heads": chosen.heads * depth, "head_dim": width}

@@ -8,6 +8,8 @@ import math
 
 from torch import Tensor
 
+from edgepass import parts
+
 
 def split(x_RND: Tensor, heads: int) -> Tensor:
     """x_RND -> x_RHNE."""
@@ -19,6 +21,13 @@ def join(x_RHNE: Tensor) -> Tensor:
     """x_RHNE -> x_RND, the inverse of split."""
     _, heads, tokens, width = x_RHNE.shape
     return x_RHNE.transpose(1, 2).reshape(-1, tokens, heads * width)
+
+
+def needs_axes(grid: tuple[int, ...]) -> None:
+    """Raise InputError unless there are two axes, one of which can be laid beside the batch."""
+    parts.must(
+        len(grid) >= 2, "it needs tokens on a grid of two axes or more; the embedding patch_grid gives variates by time"
+    )
 
 
 def along(x_BND: Tensor, grid: tuple[int, ...], axis: int) -> Tensor:
