@@ -79,6 +79,9 @@ def fit(
     scaler = windows.fit_scaler(series, borders.train)
     config = configs.read(preset) if passes is None else with_passes(configs.read(preset), passes)
     settings = training.Settings(epochs=epochs, batch=batch, seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = models.create(config, lookback=lookback, horizon=horizon, channels=len(series.columns))
     command = {
         "data": series.sha256,
         "columns": series.columns,
@@ -97,9 +100,6 @@ def fit(
         for rows in (borders.train, borders.validation, borders.test)
     ]
     floor = baselines.ridge(parts[0], parts[1])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = models.create(config, lookback=lookback, horizon=horizon, channels=len(series.columns))
     model.set_scaler(scaler.mean, scaler.std)
     start = baselines.ridge(parts[0], parts[1], least=ROUNDING_STEP**2 / 12)
     model.start_from(torch.from_numpy(start.weight_HL))

@@ -84,6 +84,13 @@ def test_the_time_column_is_found_or_done_without(
     assert (got.time_column, got.step) == (column, step)
 
 
+@pytest.mark.parametrize("header", ["0", "now", "0,1", "2024,2025", "date,0", ",0", "May,June", "x,nan"])
+def test_columns_may_be_called_by_numbers_that_count_them_and_by_words(write: Write, header: str) -> None:
+    row = ",".join("5" * (header.count(",") + 1))
+    got = read_csv(write(f"{header}\n{row}\n{row.replace('5', '6')}\n"))
+    assert len(got) == 2
+
+
 def test_a_gap_in_the_times_is_told(write: Write) -> None:
     got = read_csv(write(GOOD + "2020-01-01 05:00,5,1\n"))
     assert got.step == 3600
@@ -95,6 +102,9 @@ def test_a_gap_in_the_times_is_told(write: Write) -> None:
 BAD = [
     ("", None, "not a CSV file that can be read"),
     ("a,b\n", None, "a header but no rows"),
+    ("1.5,2\n2,3\n", None, "begins with '1.5,2', which are values and no names; add a line above it"),
+    ("2020-01-01 00:00,5\n2020-01-01 01:00,6\n", None, "begins with '2020-01-01 00:00,5', which are values"),
+    ("7\n8\n", None, "begins with '7', which are values"),
     (b"\x00\xff\xfe\x80" * 50, None, "not a CSV file that can be read|not numeric|header but no rows"),
     ("a,b\n1,2\n1,2,3\n", None, "not a CSV file that can be read"),
     ("date,a\n2020-01-01,1\nsoon,2\n", None, "holds 'soon' in data row 2, which is not a time"),

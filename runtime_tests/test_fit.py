@@ -207,11 +207,15 @@ def test_folders_that_are_something_else_are_left_alone(tmp_path: Path, inputs: 
         ({"split": "ett"}, "900 rows; .* need 14400"),
         ({"preset": "single-z"}, "no preset 'single-z'"),
         ({"columns": ["c"]}, "no column 'c'"),
+        ({"preset": "looped-s", "passes": 2}, "the passes of 'looped-s' are arranged as 'looped'"),
+        ({"preset": "odd.toml"}, "3 heads do not divide 10 channels"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(
-    tmp_path: Path, inputs: dict[str, Any], change: dict[str, Any], says: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inputs: dict[str, Any], change: dict[str, Any], says: str
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("odd.toml").write_text('dim = 10\npasses = [{ mixer = { name = "local_attention", heads = 3 } }]\n')
     with pytest.raises(InputError, match=says):
         fit(**{**inputs, **change}, out=tmp_path / "RUN")
     assert not (tmp_path / "RUN").exists()

@@ -470,7 +470,13 @@ def test_a_topology_cut_after_any_pass_gives_a_representation_that_a_head_takes(
         ("temporal_variate", Tokens((3, 7), D, variates=3), (PASS,), {}, "passes in pairs.*there are 1"),
         ("asymmetric", Tokens((7,), D), (PASS,), {}, r"1 passes cannot be dealt to stages of 0 \+ 1"),
         ("asymmetric", Tokens((7,), D), (PASS, PASS), {"depths": (1, 2)}, r"2 passes cannot be dealt to .* 1 \+ 2"),
-        ("asymmetric", Tokens((3,), D, variates=3), (PASS, PASS), {}, "each of the 3 tokens is a whole variate.*patch or patch_grid"),
+        (
+            "asymmetric",
+            Tokens((3,), D, variates=3),
+            (PASS, PASS),
+            {},
+            "each of the 3 tokens is a whole variate.*patch or patch_grid",
+        ),
         ("looped", Tokens((7,), D), (PASS, PASS), {}, "begin = 1 and end = 1 leave none of 2 passes to loop"),
     ],
 )

@@ -90,14 +90,31 @@ def _read(path: Path) -> tuple[pd.DataFrame, str]:
     try:
         header = pd.read_csv(path, sep="\0", engine="python", nrows=0, header=0, quoting=csv.QUOTE_NONE).columns
         separator = max(",;\t", key=str(header[0]).count)
+        first = next(csv.reader([str(header[0])], delimiter=separator))
         frame = pd.read_csv(path, sep=separator, low_memory=False, index_col=False)
     except (ValueError, IndexError, OSError, EOFError, zlib.error, pd.errors.ParserError, pd.errors.ParserWarning) as e:
         why = " ".join(str(e).split()) or type(e).__name__
         raise InputError(f"{path} is not a CSV file that can be read: {why}") from None
+    if not _are_names(first):
+        raise InputError(
+            f"{path} begins with {separator.join(first)!r}, which are values and no names; add a line above it that "
+            "names each column"
+        )
     if frame.empty:
         raise InputError(f"{path} has a header but no rows; a series has one row for each time")
     frame.columns = frame.columns.astype(str)
     return frame, hashlib.sha256(content).hexdigest()
+
+
+def _are_names(first: Sequence[str]) -> bool:
+    """Whether a first line is a header. Numbers are one only where they count the columns: 0,1,2 or 2024,2025."""
+    cells = pd.Series([cell.strip() for cell in first])
+    numbers = pd.to_numeric(cells, errors="coerce")
+    if numbers.notna().all():
+        start = numbers[0] if len(cells) > 1 else 0
+        return bool(np.array_equal(numbers, start + np.arange(len(cells))))
+    words = numbers.isna() & ~cells.str.contains(r"\d")  # May and now are times to pandas, and names here
+    return bool((words | (numbers.isna() & _parse(cells).isna())).any())
 
 
 def _find_time(frame: pd.DataFrame) -> str | None:
