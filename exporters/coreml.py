@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch.export import ExportedProgram
 
 from edgepass import rewrites
@@ -40,11 +41,12 @@ def export(job: Job, path: Path) -> Lowered:
         minimum_deployment_target=ct.target.iOS17,
         compute_precision=_precision(ct, job, program),
         inputs=_inputs(ct, job),
+        outputs=_outputs(ct, program),
         skip_model_load=True,
     )
     if job.recipe.scheme == "weight-only":
         model = _int8_weights(model, _kept(job, program))
-    _name_io(model, job)
+    _describe(model, job)
     model.save(str(path))
     # For ExecuTorch's profiler; it would be a third of a small package, and no Core ML runtime reads it.
     (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
@@ -77,6 +79,16 @@ def _inputs(ct: Any, job: Job) -> list[Any] | None:
     return [ct.TensorType(shape=(batch, *arg.shape[1:])) for arg in job.program.args]
 
 
+def _outputs(ct: Any, program: ExportedProgram) -> list[Any]:
+    """output_0, output_1 … of the model's own types, where coremltools would name them by whatever made them.
+
+    Left to itself it also makes the outputs of a float16 program float16.
+    """
+    values = [node.meta["val"] for node in program.graph.output_node().args[0]]
+    types = [np.float32 if value.is_floating_point() else np.int32 for value in values]
+    return [ct.TensorType(name=f"output_{number}", dtype=dtype) for number, dtype in enumerate(types)]
+
+
 def _int8_weights(model: Any, kept: set[str]) -> Any:
     import coremltools.optimize.coreml as cto
 
@@ -89,6 +101,6 @@ def _int8_weights(model: Any, kept: set[str]) -> Any:
     return cto.linear_quantize_weights(model, cto.OptimizationConfig(op_type_configs=by_type, op_name_configs=by_name))
 
 
-def _name_io(model: Any, job: Job) -> None:
+def _describe(model: Any, job: Job) -> None:
     model.short_description = "Written by edgepass"
     model.version = job.recipe.name

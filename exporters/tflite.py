@@ -9,7 +9,7 @@ from typing import Any
 
 from edgepass import rewrites
 from edgepass.errors import MissingExtraError
-from edgepass.exporters import Job, Lowered, Spares
+from edgepass.exporters import Job, Lowered, Spares, _flatbuffer
 from edgepass.quantize.recipe import Scheme
 
 extra = "tflite"
@@ -20,9 +20,6 @@ spares: Spares = {}
 dynamic_batch = "litert-torch converts fixed shapes only"
 
 REWRITES = ("rms_norm", "activations")
-# A per-channel hybrid FULLY_CONNECTED came with this version. Under a lower number, which ai-edge-quantizer leaves in
-# place, TFLite 2.14 loads the file and gives one and the same output for every input.
-HYBRID_PER_CHANNEL = 12
 
 
 def export(job: Job, path: Path) -> Lowered:
@@ -37,7 +34,9 @@ def export(job: Job, path: Path) -> Lowered:
     model = litert_torch.convert(module, job.program.args, quant_config=_static() if static else None)
     content = bytes(model.model_content())
     notes: list[str] = []
-    if job.recipe.scheme not in ("float32", "static"):
+    if static:
+        content = _flatbuffer.float_ends(content)
+    elif job.recipe.scheme != "float32":
         content, notes = _post_training(content, job.recipe.scheme)
     path.write_bytes(content)
     return Lowered(notes=notes)
@@ -76,23 +75,4 @@ def _post_training(content: bytes, scheme: Scheme) -> tuple[bytes, list[str]]:
     quantised = quantise.quantize().quantized_model
     assert quantised is not None, "ai-edge-quantizer gave no model"
     result = bytes(quantised)
-    return _raise_version(result) if scheme == "dynamic" else (result, [])
-
-
-def _raise_version(content: bytes) -> tuple[bytes, list[str]]:
-    """The file with FULLY_CONNECTED at the version that its int8 weights need, so that old runtimes refuse it."""
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    raised = 0
-    for code in model.operatorCodes or ():
-        is_linear = max(code.builtinCode, code.deprecatedBuiltinCode) == schema.BuiltinOperator.FULLY_CONNECTED
-        if is_linear and code.version < HYBRID_PER_CHANNEL:
-            code.version, raised = HYBRID_PER_CHANNEL, raised + 1
-    if not raised:
-        return content, []
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    note = f"FULLY_CONNECTED raised to version {HYBRID_PER_CHANNEL}, so that TFLite 2.14 and older refuse the file"
-    return bytes(builder.Output()), [f"{note} rather than misread it"]
+    return _flatbuffer.raise_version(result) if scheme == "dynamic" else (result, [])

@@ -90,6 +90,8 @@ def test_every_file_is_within_its_recipes_bounds(
         return
     path = tmp_path / f"tiny{module.suffix}"
     lowered = exporters.export(target, job, path)
+    contents = _child.inspect(module.runtime, path)
+    assert {x.dtype for x in (*contents.inputs, *contents.outputs)} == {"float32"}, "as the model's own"
     wanted = exporters.requested(target, job)
     candidate = Candidate(
         path=path,

@@ -1,0 +1,92 @@
+"""What converters leave to be put right in the flatbuffer of a .tflite."""
+
+from typing import Any
+
+# A per-channel hybrid FULLY_CONNECTED came with this version. Under a lower number, which ai-edge-quantizer leaves in
+# place, TFLite 2.14 loads the file and gives one and the same output for every input.
+HYBRID_PER_CHANNEL = 12
+
+
+def raise_version(content: bytes) -> tuple[bytes, list[str]]:
+    """The file with FULLY_CONNECTED at the version that its int8 weights need, so that old runtimes refuse it."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    raised = 0
+    for code in model.operatorCodes or ():
+        is_linear = max(code.builtinCode, code.deprecatedBuiltinCode) == schema.BuiltinOperator.FULLY_CONNECTED
+        if is_linear and code.version < HYBRID_PER_CHANNEL:
+            code.version, raised = HYBRID_PER_CHANNEL, raised + 1
+    if not raised:
+        return content, []
+    note = f"FULLY_CONNECTED raised to version {HYBRID_PER_CHANNEL}, so that TFLite 2.14 and older refuse the file"
+    return _packed(model), [f"{note} rather than misread it"]
+
+
+def float_ends(content: bytes) -> bytes:
+    """The file with float32 inputs and outputs where the converter has made them int8.
+
+    It quantises an end of the model wherever the layer next to it is int8. A caller would have to know the scale of
+    each, and could not hand the state that one call gives to the next.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    for number, graph in enumerate(model.subgraphs):
+        into: dict[int, int] = {}
+        out: dict[int, int] = {}
+        for ends, moved in ((graph.inputs, into), (graph.outputs, out)):
+            for index in {int(i) for i in ends if _is_quantised(graph.tensors[i])}:
+                graph.tensors.append(_outside(graph.tensors[index]))
+                moved[index] = len(graph.tensors) - 1
+        graph.inputs = [into.get(int(i), int(i)) for i in graph.inputs]
+        graph.outputs = [out.get(int(i), int(i)) for i in graph.outputs]
+        quantise = [_operator(model, schema.BuiltinOperator.QUANTIZE, new, old) for old, new in into.items()]
+        restore = [_operator(model, schema.BuiltinOperator.DEQUANTIZE, old, new) for old, new in out.items()]
+        graph.operators = quantise + list(graph.operators) + restore
+        for signature in model.signatureDefs or ():
+            if signature.subgraphIndex == number:
+                for maps, moved in ((signature.inputs, into), (signature.outputs, out)):
+                    for entry in maps or ():
+                        entry.tensorIndex = moved.get(entry.tensorIndex, entry.tensorIndex)
+    return _packed(model)
+
+
+def _is_quantised(tensor: Any) -> bool:
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    scales = getattr(tensor.quantization, "scale", None)
+    return tensor.type == TensorType.INT8 and scales is not None and len(scales) > 0
+
+
+def _outside(tensor: Any) -> Any:
+    """A float32 tensor of the same shape, that takes over the name by which callers know it."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    outside = schema.TensorT()
+    outside.type, outside.shape, outside.shapeSignature = schema.TensorType.FLOAT32, tensor.shape, tensor.shapeSignature
+    outside.hasRank = tensor.hasRank
+    outside.name, tensor.name = tensor.name, tensor.name + b"_int8"
+    return outside
+
+
+def _operator(model: Any, builtin: int, source: int, result: int) -> Any:
+    from ai_edge_litert import schema_py_generated as schema
+
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    if builtin not in codes:
+        code = schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = builtin
+        model.operatorCodes.append(code)
+        codes.append(builtin)
+    operator = schema.OperatorT()
+    operator.opcodeIndex, operator.inputs, operator.outputs = codes.index(builtin), [source], [result]
+    return operator
+
+
+def _packed(model: Any) -> bytes:
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1 << 20)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
