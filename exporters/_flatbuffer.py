@@ -11,7 +11,7 @@ def raise_version(content: bytes) -> tuple[bytes, list[str]]:
     """The file with FULLY_CONNECTED at the version that its int8 weights need, so that old runtimes refuse it."""
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = _model(content)
     raised = 0
     for code in model.operatorCodes or ():
         is_linear = max(code.builtinCode, code.deprecatedBuiltinCode) == schema.BuiltinOperator.FULLY_CONNECTED
@@ -31,7 +31,7 @@ def float_ends(content: bytes) -> bytes:
     """
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = _model(content)
     for number, graph in enumerate(model.subgraphs):
         into: dict[int, int] = {}
         out: dict[int, int] = {}
@@ -52,6 +52,12 @@ def float_ends(content: bytes) -> bytes:
     return _packed(model)
 
 
+def _model(content: bytes) -> Any:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return schema.ModelT.InitFromPackedBuf(content, 0)
+
+
 def _is_quantised(tensor: Any) -> bool:
     from ai_edge_litert.schema_py_generated import TensorType
 
@@ -63,7 +69,7 @@ def _outside(tensor: Any) -> Any:
     """A float32 tensor of the same shape, that takes over the name by which callers know it."""
     from ai_edge_litert import schema_py_generated as schema
 
-    outside = schema.TensorT()
+    outside: Any = schema.TensorT()
     outside.type, outside.shape, outside.shapeSignature = schema.TensorType.FLOAT32, tensor.shape, tensor.shapeSignature
     outside.hasRank = tensor.hasRank
     outside.name, tensor.name = tensor.name, tensor.name + b"_int8"
@@ -75,11 +81,11 @@ def _operator(model: Any, builtin: int, source: int, result: int) -> Any:
 
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
     if builtin not in codes:
-        code = schema.OperatorCodeT()
+        code: Any = schema.OperatorCodeT()
         code.builtinCode = code.deprecatedBuiltinCode = builtin
         model.operatorCodes.append(code)
         codes.append(builtin)
-    operator = schema.OperatorT()
+    operator: Any = schema.OperatorT()
     operator.opcodeIndex, operator.inputs, operator.outputs = codes.index(builtin), [source], [result]
     return operator
 

@@ -84,7 +84,8 @@ def _outputs(ct: Any, program: ExportedProgram) -> list[Any]:
 
     Left to itself it also makes the outputs of a float16 program float16.
     """
-    values = [node.meta["val"] for node in program.graph.output_node().args[0]]
+    nodes: Any = program.graph.output_node().args[0]
+    values = [node.meta["val"] for node in nodes]
     types = [np.float32 if value.is_floating_point() else np.int32 for value in values]
     return [ct.TensorType(name=f"output_{number}", dtype=dtype) for number, dtype in enumerate(types)]
 

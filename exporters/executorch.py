@@ -78,7 +78,7 @@ def _formatted(job: Job) -> ExportedProgram:
         case "float16":
             return job.program.retrace(to_float16(job.graph(), job.recipe, FLOAT32_ONLY))
         case "static":
-            return job.program.retrace(_own_biases(job.quantised(fold=True)))
+            return job.program.retrace(_own_dequantises(_own_biases(job.quantised(fold=True))))
         case _:
             return job.program.retrace(job.quantised(fold=True))
 
@@ -100,6 +100,22 @@ def _own_biases(module: GraphModule) -> GraphModule:
             with module.graph.inserting_before(node):
                 node.update_arg(2, module.graph.get_attr(name))
         taken.add(str(bias.target))
+    module.recompile()
+    return module
+
+
+def _own_dequantises(module: GraphModule) -> GraphModule:
+    """A dequantise of its own for every use of an int8 tensor.
+
+    The partitioner puts one into the part of an operation in int8. An operation in float that uses it too then depends
+    on that part, and where the part depends on it in turn, lowering fails with "found dependency cycles".
+    """
+    for node in list(module.graph.nodes):
+        if "dequantize_per_tensor" not in str(node.target):
+            continue
+        for user in list(node.users)[1:]:
+            with module.graph.inserting_before(user):
+                user.replace_input_with(node, module.graph.node_copy(node))
     module.recompile()
     return module
 

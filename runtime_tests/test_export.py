@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import edgepass
-from edgepass import catalog, exporters, gates, judging, models, pipeline
+from edgepass import catalog, exporters, gates, judging, models, parity, pipeline, runtimes
 from edgepass.errors import CaptureError, RefusedError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import Program, capture
@@ -302,6 +302,37 @@ def test_recipes_keep_what_they_are_told_to(program: Program) -> None:
     assert kept
     assert left
     assert left == everything - kept
+
+
+class Dense(nn.Module):
+    """Features laid beside features, normalised for a layer and kept for a sum, twice over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+        self.norms = nn.ModuleList(nn.LayerNorm(size) for size in (16, 24))
+        self.mixes = nn.ModuleList(nn.Linear(size, size) for size in (16, 24))
+
+    def forward(self, x: Tensor) -> Tensor:
+        groups = [layer(x) for layer in list(self.layers)[:2]]
+        for norm, mix in zip(self.norms, self.mixes, strict=True):
+            u = torch.cat(groups, -1)
+            groups = [self.layers[3](x), u + mix(norm(u))]
+        return groups[1]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_is_used_in_int8_and_in_float_lowers(target: str, tmp_path: Path) -> None:
+    samples = [torch.randn(1, 9, 8) for _ in range(64)]
+    model = Dense().eval()
+    job = Job(capture(model, (samples[0],)), recipe.read("static_wi8_ai8"), lambda: [(x,) for x in samples])
+    path = tmp_path / f"dense{exporters.target(target).suffix}"
+    assert exporters.export(target, job, path).fallbacks == []
+    runtime = runtimes.runtime(exporters.target(target).runtime)
+    runtime.versions()  # executorch registers its kernels here
+    with torch.no_grad():
+        wanted = model(samples[0]).numpy()
+    assert parity.compare(wanted, runtime.load(path, 1)([samples[0].numpy()])[0]).sqnr_db > 28
 
 
 @pytest.fixture(scope="module")

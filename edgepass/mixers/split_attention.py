@@ -81,8 +81,6 @@ class Interaction(nn.Module):
 
     def forward(self, groups: list[Tensor]) -> Tensor:
         """u_BNF in groups of its channels -> u_BNF."""
-        n_BNF = self.norm(torch.cat(groups, dim=-1))
-        y_BNF: Tensor = self.narrow(self.near(functional.gelu(self.widen(n_BNF))))
-        # Concatenated anew: ExecuTorch 1.5.1 cuts a cycle out of the graph, and fails, where one int8 tensor goes both
-        # into a norm in float and into a sum in int8.
-        return torch.cat(groups, dim=-1) + y_BNF
+        u_BNF = torch.cat(groups, dim=-1)
+        y_BNF: Tensor = self.narrow(self.near(functional.gelu(self.widen(self.norm(u_BNF)))))
+        return u_BNF + y_BNF
