@@ -34,7 +34,7 @@ spares: Spares = {
 }
 dynamic_batch = None
 
-REWRITES = ("attention", "norm", "mean", "activations", "reshapes", "alias")
+REWRITES = ("attention", "norm", "mean", "activations", "scalars", "reshapes", "alias")
 # XNNPACK has these in float32 only; a cast on either side keeps them in the delegate.
 FLOAT32_ONLY = (torch.ops.aten.gelu.default,)
 

@@ -77,7 +77,7 @@ class Both(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         first, second, third = self.layers
-        y: Tensor = third(functional.elu(second(functional.softplus(first(x)))))
+        y: Tensor = third(1 - functional.elu(second(functional.softplus(first(x)) + 1)))
         return y
 
 
@@ -92,13 +92,32 @@ def test_a_program_with_activations_rewritten_gives_the_same_without_them() -> N
     torch.testing.assert_close(rewritten.module()(x), model(x))
 
 
+class Numbers(nn.Module):
+    """Whole and broken numbers on either side of a tensor, and among indices, where they must stay whole."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        at = torch.arange(x.shape[1] - 1) + 1
+        return (1 - ((x[:, at] + 1) * 2 - 0.5) / 3) * True
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_numbers_become_tensors_of_the_type_that_they_meet(dtype: torch.dtype) -> None:
+    model, x = Numbers(), torch.randn(2, 7, 3).to(dtype)
+    rewritten = rewrites.apply(torch.export.export(model, (x,)), ["scalars"])
+    torch.testing.assert_close(rewritten.module()(x), model(x))
+    for node in rewritten.graph.nodes:
+        if node.op == "call_function" and node.meta["val"].is_floating_point():
+            assert not [a for a in node.args if isinstance(a, int | float)] or "full" in str(node.target), node
+
+
 @pytest.mark.export
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # converters, of each other
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("target", ["executorch", "tflite"])
 @pytest.mark.parametrize("recipe", ["fp32", "fp16", "static_wi8_ai8"])
-def test_activations_stay_in_the_delegate_and_keep_their_values(target: str, recipe: str, tmp_path: Path) -> None:
+def test_activations_and_numbers_stay_in_the_delegate(target: str, recipe: str, tmp_path: Path) -> None:
     from edgepass import pipeline
     from edgepass.gates import Gates
     from edgepass.task import Samples, Task

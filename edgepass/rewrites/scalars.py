@@ -1,0 +1,35 @@
+"""Numbers beside tensors as tensors of the same type.
+
+    before   x ─ add(1) ─ y                  after   x ─ add([1.0]) ─ y
+
+ExecuTorch 1.5.1 makes an int64 tensor of a 1, and a float32 one of a 1.0, with a cast behind it wherever x is of
+another type; no delegate takes the cast, so each of them would cut the delegated graph in two.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from edgepass.rewrites import Table, constant
+
+
+def _with_tensor(operation: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    """The formula of `operation` on a floating tensor and a number; anything else is left as it is."""
+
+    def formula(x: Tensor, other: Tensor | float, alpha: float = 1) -> Tensor:
+        if isinstance(other, Tensor) or alpha != 1 or not x.is_floating_point():
+            left_alone: Tensor = NotImplemented  # what torch.export takes for "not decomposed"
+            return left_alone
+        return operation(x, constant(float(other), x))
+
+    return formula
+
+
+TABLE: Table = {
+    torch.ops.aten.add.Tensor: _with_tensor(lambda x, number: x + number),
+    torch.ops.aten.sub.Tensor: _with_tensor(lambda x, number: x - number),
+    torch.ops.aten.rsub.Scalar: _with_tensor(lambda x, number: number - x),
+    torch.ops.aten.mul.Tensor: _with_tensor(lambda x, number: x * number),
+    torch.ops.aten.div.Tensor: _with_tensor(lambda x, number: x / number),
+}
