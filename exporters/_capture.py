@@ -7,7 +7,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
 
 from edgepass.errors import CaptureError, first_line
 
@@ -81,8 +82,9 @@ def capture(
             "no state; make it an input and an output, or leave it out in evaluation mode"
         )
     _pack(exported)
-    exported = _decompose(exported, decompositions or {})
-    return Program(exported=exported, args=args, keep=tuple(getattr(model, "keep_float", ())), max_batch=max_batch)
+    program = Program(exported=exported, args=args, keep=tuple(getattr(model, "keep_float", ())), max_batch=max_batch)
+    formulas = _formulas(exported, decompositions or {})
+    return replace(program, exported=program.retrace(_decomposed(exported, formulas))) if formulas else program
 
 
 @contextmanager
@@ -153,16 +155,16 @@ def _changed_buffers(exported: ExportedProgram) -> list[str]:
     )
 
 
-def _decompose(exported: ExportedProgram, table: Mapping[OpOverload, Callable[..., Any]]) -> ExportedProgram:
+def _formulas(
+    exported: ExportedProgram, table: Mapping[OpOverload, Callable[..., Any]]
+) -> dict[OpOverload, Callable[..., Any]]:
+    """What to compute in the place of each custom operation. Raises CaptureError for one that has no formula."""
     found = {
         node.target
-        for module in exported.graph_module.modules()
-        if isinstance(module, torch.fx.GraphModule)
+        for module in _graphs(exported.graph_module)
         for node in module.graph.nodes
         if isinstance(node.target, OpOverload) and node.target.namespace not in CORE_NAMESPACES
     }
-    if not found:
-        return exported
     formulas = {op: table.get(op) or _defined_with(op) for op in found}
     opaque = sorted(str(op) for op, formula in formulas.items() if formula is None)
     if opaque:
@@ -170,9 +172,35 @@ def _decompose(exported: ExportedProgram, table: Mapping[OpOverload, Callable[..
             f"no formula in torch is known for the custom operation {', '.join(opaque)}; "
             "offer get_decompositions() -> {operation: function} in the model file"
         )
-    with quiet(), torch.no_grad():
-        decomposed: ExportedProgram = exported.run_decompositions({op: f for op, f in formulas.items() if f})
-    return decomposed
+    return {op: formula for op, formula in formulas.items() if formula}
+
+
+def _decomposed(exported: ExportedProgram, formulas: Mapping[OpOverload, Callable[..., Any]]) -> GraphModule:
+    """The program as a module that calls formulas, to be captured anew as the model itself was.
+
+    As decompositions of a captured program they would be traced below autograd, where an attention already has the
+    strides of the kernel that computes it here, and views that no other form of it allows.
+    """
+    module: GraphModule = exported.module()
+    called = {op: _named(formula) for op, formula in formulas.items()}
+    for graph in _graphs(module):
+        for node in graph.graph.nodes:
+            node.target = called.get(node.target, node.target)
+        graph.recompile()
+    return module
+
+
+def _graphs(module: GraphModule) -> list[GraphModule]:
+    return [m for m in module.modules() if isinstance(m, GraphModule)]
+
+
+def _named(formula: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function with a name: a graph can call no lambda."""
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        return formula(*args, **kwargs)
+
+    return function
 
 
 def _defined_with(op: OpOverload) -> Callable[..., Any] | None:

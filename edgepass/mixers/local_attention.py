@@ -2,9 +2,7 @@
 
     Y = softmax(Q K^T / sqrt(E)) V    for each head, over the tokens of one block
 
-When the window does not divide the number of tokens, the last, shorter block is attended on its own. That needs
-neither padding nor a mask: a mask value large enough to silence a token would also stretch the int8 range of the
-scores until nothing is left of them.
+When the window does not divide the number of tokens, the last, shorter block is attended on its own, without a mask.
 
 Shapes: B batch, N tokens, D channels, H heads, K blocks, W window, E head_dim, D / H unless it is given; Q, K and V
 are [B, H, N, E].
@@ -12,11 +10,10 @@ Source: Vaswani et al., "Attention Is All You Need", 2017; blocks as in Zhang et
 Transformers: You Need to Attend More, but Not Necessarily at Every Layer", 2023.
 """
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from edgepass import folds, parts
+from edgepass.kernels import windows
 from edgepass.parts import Count, Tokens
 
 GRADE = 0
@@ -46,30 +43,9 @@ class Mixer(nn.Module):
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """Each token becomes a mixture of the tokens of its own block."""
-        tokens = x_BND.shape[1]
         q_BHNE, k_BHNE, v_BHNE = (folds.split(f(x_BND), self.heads) for f in (self.query, self.key, self.value))
-        whole = tokens - tokens % self.window
-        blocks = []
-        if whole:
-            blocks.append(self._blocks(q_BHNE, k_BHNE, v_BHNE, 0, whole, self.window))
-        if whole < tokens:
-            blocks.append(self._blocks(q_BHNE, k_BHNE, v_BHNE, whole, tokens, tokens - whole))
-        y_BHNE = blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)
-        y_BND: Tensor = self.out(folds.join(y_BHNE))
+        y_BND: Tensor = self.out(folds.join(windows.attend(q_BHNE, k_BHNE, v_BHNE, self.window)))
         return y_BND
-
-    def _blocks(self, q_BHNE: Tensor, k_BHNE: Tensor, v_BHNE: Tensor, start: int, stop: int, window: int) -> Tensor:
-        """Attention over tokens start..stop in blocks of `window`, which divides their number."""
-        width, count = q_BHNE.shape[-1], stop - start
-        if start == 0 and stop == window == q_BHNE.shape[2]:
-            return functional.scaled_dot_product_attention(q_BHNE, k_BHNE, v_BHNE)
-
-        def cut(x_BHNE: Tensor) -> Tensor:
-            # Batch and heads share a dimension, so that no tensor has more than four.
-            return x_BHNE[:, :, start:stop].reshape(-1, count // window, window, width)
-
-        y_BKWE = functional.scaled_dot_product_attention(cut(q_BHNE), cut(k_BHNE), cut(v_BHNE))
-        return y_BKWE.reshape(-1, self.heads, count, width)
 
 
 def head_dim(dim: int, settings: Settings) -> int:
