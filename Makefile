@@ -19,7 +19,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -m 'not slow'
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --hypothesis-profile=thorough
 
 check: $(STAMP)
 	$(BIN)/ruff format --check

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("edgepass", deadline=None)  # a first call imports or compiles; machines are noisy besides
+# No deadline: a first call imports or compiles, and machines are noisy besides. `make test-all` takes the second.
+settings.register_profile("edgepass", deadline=None, max_examples=25)
+settings.register_profile("thorough", deadline=None, max_examples=200)
 settings.load_profile("edgepass")
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
