@@ -1,6 +1,7 @@
 """What every test shares: seeds, uninitialised memory that is NaN, and the command line called in this process."""
 
 import contextlib
+import gc
 import io
 import sys
 from collections.abc import Callable, Iterator
@@ -33,6 +34,13 @@ class Done:
         lines = [line for line in self.err.splitlines() if line.startswith(("edgepass: ", "Error: "))]
         assert len(lines) == 1, self.err
         return lines[0]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _settled() -> None:
+    """What earlier modules left alive, converters above all, is not searched for garbage again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
