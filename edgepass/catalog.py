@@ -1,8 +1,9 @@
-"""A name is a file: what a folder lists is what is on offer."""
+"""A name is a file: what a folder lists is what is on offer. A file in the folder of a name is a variant: name:file."""
 
 import ast
 import pkgutil
 import tomllib
+from collections.abc import Iterable
 from importlib import import_module, resources
 from pathlib import Path
 from types import ModuleType
@@ -34,8 +35,10 @@ def names(kind: str) -> list[str]:
     if kind in DATA:
         folder = resources.files(DATA[kind])
         return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
-    path = import_module(_package(kind)).__path__
-    return sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_"))
+    found: list[str] = []
+    for name, folder in _public(_folders(kind)):
+        found += [name, *(f"{name}:{variant}" for variant, _ in _public([folder / name]))]
+    return sorted(found)
 
 
 def load(kind: str, name: str) -> ModuleType:
@@ -43,7 +46,7 @@ def load(kind: str, name: str) -> ModuleType:
     known = names(kind)
     if name not in known:
         raise UnknownNameError(singular(kind), name, known)
-    return import_module(f"{_package(kind)}.{name}")
+    return import_module(f"{_package(kind)}.{name.replace(':', '.')}")
 
 
 def read_toml(kind: str, name: str) -> bytes:
@@ -62,8 +65,8 @@ def summary(kind: str, name: str) -> str:
         text = read_toml(kind, name).decode()
         said = tomllib.loads(text).get("summary") or text.partition("\n")[0].lstrip("# ")
     else:
-        folders = [Path(folder) for folder in import_module(_package(kind)).__path__]
-        files = (folder / file for folder in folders for file in (f"{name}.py", f"{name}/__init__.py"))
+        place = name.replace(":", "/")
+        files = (folder / file for folder in _folders(kind) for file in (f"{place}.py", f"{place}/__init__.py"))
         file = next((file for file in files if file.is_file()), None)
         if file is None:
             raise UnknownNameError(singular(kind), name, names(kind))
@@ -74,6 +77,20 @@ def summary(kind: str, name: str) -> str:
 def singular(kind: str) -> str:
     """One of a kind, for a sentence: channel_mixers -> channel mixer."""
     return (kind.removesuffix("ies") + "y" if kind.endswith("ies") else kind.removesuffix("s")).replace("_", " ")
+
+
+def _folders(kind: str) -> list[Path]:
+    return [Path(folder) for folder in import_module(_package(kind)).__path__]
+
+
+def _public(folders: Iterable[Path]) -> list[tuple[str, Path]]:
+    """Modules and packages of these folders, each with the folder that it is in."""
+    return [
+        (m.name, folder)
+        for folder in folders
+        for m in pkgutil.iter_modules([str(folder)])
+        if not m.name.startswith("_")
+    ]
 
 
 def _package(kind: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from edgepass import catalog, mixers
 from runtime_tests.bench import catalogue, mechanisms
-from runtime_tests.matrix import RECIPES, Cell, Row, Subject, line, subjects
+from runtime_tests.matrix import RECIPES, TARGETS, Cell, Row, Subject, line, subjects
 
 pytestmark = [
     pytest.mark.export,
@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # coremltools leaves its temporary folder to the collector
 ]
 MECHANISMS = subjects()
-CELLS = list(product(catalog.names("targets"), RECIPES))
+CELLS = list(product(TARGETS, RECIPES))
 QUICK = {("onnx", "fp16"), ("tflite", "static_wi8_ai8")}
 EVERY, SAMPLE = 2, 5
 """Every second mechanism is sampled, in a cell that is five on from the last one's: prime to their number, so that all

@@ -27,6 +27,7 @@ from edgepass.models.topologies import asymmetric, tied
 from edgepass.parts import Tokens
 from edgepass.quantize import audit, recipe
 from edgepass.task import Samples, Task
+from runtime_tests.matrix import TARGETS
 
 D = 8
 LOCAL = {"name": "local_attention", "heads": 2, "window": 4}
@@ -550,7 +551,7 @@ class Twice(nn.Module):
 
 @converts
 @pytest.mark.parametrize(
-    "target", [t if t == "executorch" else pytest.param(t, marks=pytest.mark.slow) for t in catalog.names("targets")]
+    "target", [t if t == "executorch" else pytest.param(t, marks=pytest.mark.slow) for t in TARGETS]
 )
 @pytest.mark.parametrize("layer", [nn.Linear(16, 16), nn.Conv1d(4, 4, 3, padding=1)])
 def test_a_layer_that_is_used_twice_keeps_its_bias_in_int8(layer: nn.Module, target: str, tmp_path: Path) -> None:
@@ -575,7 +576,7 @@ def test_a_layer_that_is_used_twice_keeps_its_bias_in_int8(layer: nn.Module, tar
     ("name", "target", "number_format"),
     [
         pytest.param(*row, marks=() if row in SAMPLE else pytest.mark.slow)
-        for row in itertools.product(SHARED, catalog.names("targets"), ("fp32", "static_wi8_ai8"))
+        for row in itertools.product(SHARED, TARGETS, ("fp32", "static_wi8_ai8"))
     ],
 )
 def test_a_file_holds_shared_weights_once(name: str, target: str, number_format: str, tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import jinja2
 import msgspec
 
-from edgepass import catalog, parts
+from edgepass import parts
 from runtime_tests.bench import mechanisms, passes, scaling
 from runtime_tests.bench.mechanisms import Measured
-from runtime_tests.matrix import RECIPES, Cell, subjects
+from runtime_tests.matrix import RECIPES, TARGETS, Cell, subjects
 
 HERE = Path(__file__).parent
 PAGE = HERE / "CATALOGUE.md"
@@ -138,7 +138,7 @@ def page() -> str:
         "entries": listed,
         "kinds": list(dict.fromkeys(e.kind for e in listed)),
         "grades": parts.GRADES,
-        "targets": catalog.names("targets"),
+        "targets": TARGETS,
         "recipes": RECIPES,
         "explanation": explanation,
         "explanations": explanations(),

@@ -18,8 +18,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from edgepass import catalog, pipeline
-from runtime_tests.matrix import RECIPES, Cell, Row, Subject, line, subjects
+from edgepass import pipeline
+from runtime_tests.matrix import RECIPES, TARGETS, Cell, Row, Subject, line, subjects
 
 FOLDER = Path(__file__).with_suffix("")
 ROW_SECONDS, BATCH = 1800, 6
@@ -60,7 +60,7 @@ def measure(mechanism: Subject) -> Measured:
         code=code(mechanism),
         versions=pipeline.versions(),
         parameters=sum(p.numel() for p in row.task.module.parameters()),
-        cells=tuple(row.cell(target, recipe) for target in catalog.names("targets") for recipe in RECIPES),
+        cells=tuple(row.cell(target, recipe) for target in TARGETS for recipe in RECIPES),
     )
 
 

@@ -4,21 +4,16 @@ Weight-only int8 is refused because the partitioner takes such a graph, loses th
 are wrong by three orders of magnitude (torchao's weight-only configurations, executorch 1.5.1).
 """
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
-from edgepass import rewrites
 from edgepass.errors import MissingExtraError
 from edgepass.exporters import Job, Lowered, Spares
-from edgepass.manifest import Fallback
+from edgepass.exporters.executorch import _edge, _reasons
 from edgepass.quantize.float16 import to_float16
 from edgepass.quantize.pt2e import CONVOLUTIONS, WEIGHTED
 from edgepass.quantize.recipe import Scheme
@@ -46,28 +41,15 @@ def export(job: Job, path: Path) -> Lowered:
             XnnpackDynamicallyQuantizedPartitioner,
             XnnpackPartitioner,
         )
-        from executorch.exir import to_edge_transform_and_lower
         from executorch.exir.backend.partitioner import Partitioner
-        from executorch.exir.operator.util import _QUANT_PRIMITIVES
-        from executorch.exir.passes.constant_prop_pass import constant_prop_pass
     except ImportError:
         raise MissingExtraError("executorch", extra) from None
 
     partitioners: list[Partitioner] = [XnnpackPartitioner()]
     if job.recipe.scheme == "dynamic":
         partitioners.insert(0, XnnpackDynamicallyQuantizedPartitioner())
-    program = rewrites.apply(_formatted(job), REWRITES)
-    # Folding takes constants out of a table that the rewritten program shares with the captured one.
-    program._constants = dict(program._constants)
-    # The rewrites' rows of 1/D are constants, but only once something has computed them.
-    # Dequantised int8 weights are constants too, and folding those would undo the recipe.
-    skip: Any = set(_QUANT_PRIMITIVES)  # annotated for edge operations; this program is not one yet
-    program = constant_prop_pass(program, custom_skip_targets=skip)
-    with _reasons() as reasons:
-        edge = to_edge_transform_and_lower(program, partitioner=partitioners)
-    fallbacks = _fallbacks(edge.exported_program(), reasons)
-    path.write_bytes(edge.to_executorch().buffer)
-    return Lowered(fallbacks=fallbacks)
+    with _reasons.collected() as reasons:
+        return _edge.write(_formatted(job), REWRITES, partitioners, path, backend="XNNPACK", reasons=reasons)
 
 
 def _formatted(job: Job) -> ExportedProgram:
@@ -118,55 +100,3 @@ def _own_dequantises(module: GraphModule) -> GraphModule:
                 user.replace_input_with(node, module.graph.node_copy(node))
     module.recompile()
     return module
-
-
-class _Collector(logging.Handler):
-    """Keeps what XNNPACK's partitioner says, at DEBUG level only, about a node that it declines."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.DEBUG)
-        self.reasons: dict[str, str] = {}
-
-    def emit(self, record: logging.LogRecord) -> None:
-        message: Any = record.msg
-        if type(message).__name__ == "WhyNoPartition":
-            self.reasons[str(message.node)] = str(message.reason)
-
-
-@contextmanager
-def _reasons() -> Iterator[dict[str, str]]:
-    collector = _Collector()
-    # The partitioner and the checks it calls. The serialiser beside them, when at DEBUG, writes every delegated graph
-    # into the current directory.
-    names = ("executorch.backends.xnnpack.partition", "executorch.backends.xnnpack._passes")
-    loggers = [logging.getLogger(n) for n in logging.root.manager.loggerDict if n.startswith(names)]
-    before = [(log, log.level, log.propagate) for log in loggers]
-    disabled = logging.root.manager.disable
-    logging.disable(logging.NOTSET)
-    for log in loggers:
-        log.setLevel(logging.DEBUG)
-        log.propagate = False
-        log.addHandler(collector)
-    try:
-        yield collector.reasons
-    finally:
-        logging.disable(disabled)
-        for log, level, propagate in before:
-            log.removeHandler(collector)
-            log.setLevel(level)
-            log.propagate = propagate
-
-
-def _fallbacks(program: ExportedProgram, reasons: dict[str, str]) -> list[Fallback]:
-    """Operations left outside every delegate."""
-    left: list[Fallback] = []
-    for node in program.graph.nodes:
-        target: Any = node.target
-        name = str(getattr(target, "__name__", target))
-        if node.op != "call_function" or name in ("executorch_call_delegate", "getitem", "alloc"):
-            continue
-        stack = node.meta.get("nn_module_stack") or {}
-        module = str(list(stack.values())[-1][0]) if stack else ""
-        reason = reasons.get(node.name, "XNNPACK has no such operation")
-        left.append(Fallback(op=name, module=module, reason=reason))
-    return left

@@ -1,0 +1,60 @@
+"""From a program to a .pte, whichever delegates take its parts."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch.export import ExportedProgram
+
+from edgepass import rewrites
+from edgepass.exporters import Lowered
+from edgepass.manifest import Fallback
+
+if TYPE_CHECKING:
+    from executorch.exir.backend.partitioner import Partitioner
+
+NO_FALLBACK = ("executorch_call_delegate", "getitem", "alloc")
+
+
+def write(
+    program: ExportedProgram,
+    names: Sequence[str],
+    partitioners: "Sequence[Partitioner]",
+    path: Path,
+    *,
+    backend: str,
+    reasons: Mapping[str, str] | None = None,
+) -> Lowered:
+    """Rewrite `program` by the rewrites `names`, hand its parts to delegates, and write it to `path`.
+
+    `reasons` says of a node why `backend`'s partitioner declined it; what it does not name, the backend lacks.
+    """
+    from executorch.exir import to_edge_transform_and_lower
+    from executorch.exir.operator.util import _QUANT_PRIMITIVES
+    from executorch.exir.passes.constant_prop_pass import constant_prop_pass
+
+    program = rewrites.apply(program, names)
+    # Folding takes constants out of a table that the rewritten program shares with the captured one.
+    program._constants = dict(program._constants)
+    # What the rewrites made of constants is constant too, but only once something has computed it.
+    # Dequantised int8 weights are constants too, and folding those would undo the recipe.
+    skip: Any = set(_QUANT_PRIMITIVES)  # annotated for edge operations; this program is not one yet
+    program = constant_prop_pass(program, custom_skip_targets=skip)
+    edge = to_edge_transform_and_lower(program, partitioner=list(partitioners))
+    fallbacks = _fallbacks(edge.exported_program(), reasons or {}, f"{backend} has no such operation")
+    path.write_bytes(edge.to_executorch().buffer)
+    return Lowered(fallbacks=fallbacks)
+
+
+def _fallbacks(program: ExportedProgram, reasons: Mapping[str, str], otherwise: str) -> list[Fallback]:
+    """Operations left outside every delegate."""
+    left: list[Fallback] = []
+    for node in program.graph.nodes:
+        target: Any = node.target
+        name = str(getattr(target, "__name__", target))
+        if node.op != "call_function" or name in NO_FALLBACK:
+            continue
+        stack = node.meta.get("nn_module_stack") or {}
+        module = str(list(stack.values())[-1][0]) if stack else ""
+        left.append(Fallback(op=name, module=module, reason=reasons.get(node.name, otherwise)))
+    return left
