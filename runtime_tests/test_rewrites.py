@@ -3,6 +3,7 @@
 The matrix (test_matrix.py) runs the rest of them in every file that it makes.
 """
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgepass import rewrites
-from edgepass.rewrites import activations, mean, norm, reshapes
+from edgepass.rewrites import activations, mean, norm, reshapes, rms_norm
 
 WIDTHS = st.sampled_from([1, 2, 13, 63])
 FACTORS = st.sampled_from([0.3, 1.0, 2.5])
@@ -29,7 +30,14 @@ def test_norms_are_torch_s(width: int, affine: bool) -> None:
     x, weight, bias = tokens(2, 5, width), tokens(width), tokens(width)
     w, b = (weight, bias) if affine else (None, None)
     torch.testing.assert_close(norm.layer_norm(x, [width], w, b), functional.layer_norm(x, [width], w, b))
-    torch.testing.assert_close(norm.rms_norm(x, [width], w), functional.rms_norm(x, [width], w))
+    torch.testing.assert_close(norm.rms_norm(x, [width], w), functional.rms_norm(x, [width], w, rewrites.EPS))
+
+
+@pytest.mark.parametrize("formula", [norm.rms_norm, rms_norm.rms_norm])
+def test_a_norm_that_names_no_epsilon_has_that_of_float32_in_float16_too(formula: Callable[..., Tensor]) -> None:
+    small = torch.randn(5, 16) * 0.03  # whose squares are as large as the epsilon that torch chooses in float16
+    expected = functional.rms_norm(small, [16])
+    torch.testing.assert_close(formula(small.half(), [16]).float(), expected, rtol=1e-2, atol=1e-2)
 
 
 @given(width=WIDTHS, dim=st.integers(-3, 2), keepdim=st.booleans())

@@ -15,6 +15,8 @@ from torch.export import ExportedProgram
 from edgepass import catalog
 
 Table = dict[OperatorBase, Callable[..., Any]]
+EPS = torch.finfo(torch.float32).eps
+"""What torch adds in an RMS norm that names no number: of the model's float32, not of what it was rounded to since."""
 
 
 def constant(value: float, like: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgepass.rewrites import constant
+from edgepass.rewrites import EPS, constant
 
 
 def mean_last(x: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def rms_norm(
     if len(normalized_shape) > 1:
         flat = x.flatten(-len(normalized_shape))
         return rms_norm(flat, [flat.shape[-1]], _flat(weight), eps).reshape(x.shape)
-    eps = torch.finfo(x.dtype).eps if eps is None else eps
+    eps = EPS if eps is None else eps
     y = x * torch.rsqrt(mean_last(x * x) + constant(eps, x))
     return y if weight is None else y * weight
 
