@@ -12,7 +12,7 @@ EVIDENCE: dict[Evidence, str] = {
     "device": "measured on a real device",
     "host runtime": "measured with the format's own runtime on the computer that built the file",
     "emulated ISA": "measured on an emulated processor",
-    "reference executor": "reference executor, not Apple's runtime: edgepass itself carried out the file's program",
+    "reference executor": "reference executor, not the device's runtime: edgepass carried out the file's program",
     "predicted": "computed from the file, not measured",
 }
 # How the gates are said: (sentence, how the bound is written).
@@ -44,8 +44,8 @@ def verdict(manifest: Manifest) -> str:
 
 
 def outputs_evidence(record: ArtifactRecord) -> Evidence:
-    """The evidence level of parity and metric: edgepass carries out Core ML programs, runtimes the rest."""
-    return "reference executor" if "coreml" in record.target.split(":") else "host runtime"
+    """The evidence level of parity and metric: that of the run which gave the outputs, the one that was timed."""
+    return record.latency.evidence if record.latency else "host runtime"
 
 
 def size(count: float | None) -> str:

@@ -5,7 +5,8 @@ EdgepassError                 exit 1   a fault of edgepass itself
 │   ├── UnknownNameError               a preset, recipe, target … that does not exist; names the nearest
 │   ├── CaptureError                   torch.export cannot capture the model; names the user's line
 │   ├── RefusedError                   a target cannot do what the recipe asks; names the nearest recipe
-│   └── ArtifactError                  a file that is corrupt, or that crashes its runtime
+│   ├── ArtifactError                  a file that is corrupt, or that crashes its runtime
+│   └── DeviceOnlyError                a file that nothing on this host can run; names what it needs
 └── MissingExtraError         exit 4   an optional dependency is absent; names the pip line
 
 Every message is one sentence for a person: what was asked, what is allowed, what to do next.
@@ -50,6 +51,10 @@ class RefusedError(InputError):
 
 class ArtifactError(InputError):
     """A file that cannot be read, or that its runtime cannot survive."""
+
+
+class DeviceOnlyError(InputError):
+    """A file that runs on a device only, and not on this host."""
 
 
 class MissingExtraError(EdgepassError):

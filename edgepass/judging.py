@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from edgepass import catalog, gates, parity, runtimes
-from edgepass.errors import ArtifactError, InputError
+from edgepass.errors import ArtifactError, DeviceOnlyError, InputError
 from edgepass.gates import Gates
 from edgepass.manifest import ArtifactRecord, Fallback, Histogram, Latency, Memory, Metric
 from edgepass.quantize.audit import Requested, audit
 from edgepass.quantize.recipe import Recipe
-from edgepass.runtimes import Array, _child
+from edgepass.runtimes import Array, Contents, _child
 from edgepass.task import Samples, Score
 
 BINS = 24
@@ -74,7 +74,8 @@ def judge(
     """The record of one file, and its outputs on the evaluation samples.
 
     `bounds` are the user's; the recipe's own hold where those say nothing and where there is something to measure.
-    A file that its runtime cannot survive is a failed record, not an error: the others are still judged.
+    A file that its runtime cannot survive is a failed record, not an error: the others are still judged. Of one that
+    nothing here can run, what it holds is judged, and its bounds on outputs are not evaluated.
     """
     path = candidate.path
     recipe = candidate.recipe.name if candidate.recipe else "unknown"
@@ -98,30 +99,55 @@ def judge(
         assert contents is not None
         record = replace(record, content_sha256=contents.content_sha256 or sha256(path))
         outputs = aligned(measured.outputs, standard.reference, path)
+    except DeviceOnlyError as error:
+        return _unrun(record, candidate, bounds, _without_folder(error, path)), []
     except ArtifactError as error:
-        reason = str(error).replace(f"{path.parent}{os.sep}", "")  # a staging folder, gone when this is read
-        return replace(record, content_sha256=record.content_sha256 or sha256(path), reasons=[reason]), []
-    evidence = measured.latency.evidence
-    fallbacks = list(candidate.fallbacks) or contents.fallbacks
+        reasons = [_without_folder(error, path)]
+        return replace(record, content_sha256=record.content_sha256 or sha256(path), reasons=reasons), []
     record = replace(
-        record,
+        _holding(record, contents, candidate),
         parity=worst_parity(standard.reference, outputs),
         metric=_metric(standard, outputs),
         memory=Memory(
             planned_bytes=contents.planned_bytes,
             peak_bytes=measured.peak_bytes,
             baseline_bytes=yardstick.peak_bytes if yardstick else None,
-            evidence=evidence,
+            evidence=measured.latency.evidence,
         ),
         latency=measured.latency,
-        delegated_flops=contents.delegated_flops,
-        fallbacks=fallbacks,
-        audit=audit(recipe, candidate.requested, contents.weights),
         errors=histogram(standard.reference, outputs),
         notes=[*candidate.notes, *contents.notes, *_slower(measured.latency, yardstick, recipe)],
     )
     verdict, reasons = gates.judge(record, applicable(record, bounds, candidate.recipe))
     return replace(record, verdict=verdict, reasons=reasons), outputs
+
+
+def _unrun(record: ArtifactRecord, candidate: Candidate, bounds: Gates, why: str) -> ArtifactRecord:
+    """The record of a file that only a device can run: judged by what it holds; at best not evaluated."""
+    contents = _child.inspect(candidate.runtime, candidate.path)
+    record = replace(
+        _holding(record, contents, candidate),
+        content_sha256=contents.content_sha256 or sha256(candidate.path),
+        memory=Memory(planned_bytes=contents.planned_bytes, peak_bytes=None, baseline_bytes=None, evidence="predicted"),
+        notes=[*candidate.notes, *contents.notes],
+    )
+    verdict, reasons = gates.judge(record, applicable(record, bounds, candidate.recipe))
+    return replace(record, verdict=gates.worst([verdict, "not-evaluated"]), reasons=[f"not run here: {why}", *reasons])
+
+
+def _holding(record: ArtifactRecord, contents: Contents, candidate: Candidate) -> ArtifactRecord:
+    """The record with what was read from the file."""
+    return replace(
+        record,
+        delegated_flops=contents.delegated_flops,
+        fallbacks=list(candidate.fallbacks) or contents.fallbacks,
+        audit=audit(record.recipe, candidate.requested, contents.weights),
+    )
+
+
+def _without_folder(error: Exception, path: Path) -> str:
+    """Its words without the folder that the file is in: a staging folder is gone when they are read."""
+    return str(error).replace(f"{path.parent}{os.sep}", "")
 
 
 def applicable(record: ArtifactRecord, bounds: Gates, recipe: Recipe | None) -> Gates:

@@ -13,7 +13,7 @@ from torch import Tensor
 import edgepass.exporters as exporters
 from edgepass import gates, judging, manifest, report, staging
 from edgepass.data.windows import spread
-from edgepass.errors import InputError
+from edgepass.errors import DeviceOnlyError, InputError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import Program, capture
 from edgepass.gates import Gates
@@ -169,9 +169,9 @@ def evaluation(task: Task) -> Samples:
 
 def _yardsticks(
     program: Program, plan: Plan, written: list[Candidate], standard: Standard, folder: Path, say: Say
-) -> dict[str, Yardstick]:
-    """The float32 file of each target: one that was asked for, or one made for the comparison alone."""
-    sticks: dict[str, Yardstick] = {}
+) -> dict[str, Yardstick | None]:
+    """The float32 file of each target: one asked for, or one made for the comparison; None where it cannot run here."""
+    sticks: dict[str, Yardstick | None] = {}
     job = Job(program, recipes.read("fp32"))
     for name in plan.targets:
         target = exporters.target(name)
@@ -182,6 +182,8 @@ def _yardsticks(
             if not asked:
                 exporters.export(name, job, path)
             sticks[name] = judging.time_float(path, target.runtime, standard.samples, standard.threads)
+        except DeviceOnlyError:
+            sticks[name] = None
         finally:
             if not asked:
                 staging.remove(path)

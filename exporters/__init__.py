@@ -104,11 +104,17 @@ def export(name: str, job: Job, path: Path) -> Lowered:
     except (EdgepassError, OSError, MemoryError):
         raise
     except Exception as error:  # whatever a converter raises for a model that it does not like
-        why = one_line(str(error), LINE)
+        root = _root(error)
+        why = one_line(str(root), LINE)
         raise RefusedError(
-            f"{name} cannot convert the model with {job.recipe.name}: its converter raises {type(error).__name__}"
+            f"{name} cannot convert the model with {job.recipe.name}: its converter raises {type(root).__name__}"
             f"{why and ': '}{why}; change that part of the model, or name the other targets with --target"
         ) from error
+
+
+def _root(error: BaseException) -> BaseException:
+    """What an error was first: a pass manager tells only which of its passes fails."""
+    return error if error.__cause__ is None else _root(error.__cause__)
 
 
 def requested(name: str, job: Job) -> list[Requested]:

@@ -126,7 +126,7 @@ def test_one_quantised_graph_serves_every_target(
         exporters.export(target, job, path)
         outputs = _child.run(module.runtime, path, standard.samples.inputs, latency_runs=1).outputs
         ratios.append(judging.worst_parity(standard.reference, outputs).sqnr_db)
-    assert max(ratios) - min(ratios) < 0.6, dict(zip(TARGETS, ratios, strict=True))
+    assert max(ratios) - min(ratios) < 1.0, dict(zip(TARGETS, ratios, strict=True))
 
 
 def test_convolutions_with_batch_norm_are_int8_in_every_file(tmp_path: Path) -> None:

@@ -428,7 +428,7 @@ warnings.simplefilter("error")
 import numpy as np
 from edgepass.runtimes import coreml
 there, here = Path(sys.argv[1]), Path(sys.argv[2])
-coreml.versions()
+coreml.prepare(Path())
 coreml.inspect(here)
 coreml.load(here, 1)([np.zeros((1, 12, 5), np.float32)])
 for stream in (sys.stdout, sys.stderr):

@@ -100,14 +100,17 @@ def test_import_and_help_load_no_torch(code: str) -> None:
 
 
 def test_an_unknown_name_is_met_with_the_nearest() -> None:
-    with pytest.raises(UnknownNameError, match=r"did you mean 'tflite'.*there is: coreml, executorch, onnx, tflite"):
+    with pytest.raises(
+        UnknownNameError, match=r"did you mean 'tflite'.*there is: coreml, executorch, executorch:coreml, "
+    ):
         catalog.load("targets", "tflight")
     with pytest.raises(UnknownNameError, match="no kind 'mixer'; did you mean 'mixers'"):
         catalog.names("mixer")
 
 
 def test_what_a_folder_lists_is_on_offer() -> None:
-    assert catalog.names("targets") == ["coreml", "executorch", "onnx", "tflite"]
+    targets = ["coreml", "executorch", "executorch:coreml", "executorch:vulkan", "onnx", "tflite"]
+    assert catalog.names("targets") == targets
     assert "local_attention" in catalog.names("mixers")
     for kind in (*catalog.MODULES, *catalog.DATA):
         assert all(not name.startswith("_") for name in catalog.names(kind))

@@ -42,7 +42,10 @@ class Contents:
 
 
 class Session(Protocol):
-    """A loaded file."""
+    """A loaded file. `evidence` says what carries it out."""
+
+    @property
+    def evidence(self) -> Evidence: ...
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
         """Run once. Takes and gives arrays in the float model's dtypes: integer I/O is converted inside."""
@@ -56,13 +59,14 @@ class Runtime(Protocol):
     """The pip extra that brings it."""
     suffix: str
     """Ending of the files it runs, with the dot."""
-    evidence: Evidence
+
+    def prepare(self, path: Path) -> None:
+        """Import what running this file needs, so that none of it counts as the file's memory."""
+        ...
 
     def load(self, path: Path, threads: int) -> Session: ...
 
     def inspect(self, path: Path) -> Contents: ...
-
-    def versions(self) -> dict[str, str]: ...
 
 
 def runtime(name: str) -> Runtime:

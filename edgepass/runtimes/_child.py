@@ -24,7 +24,15 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from edgepass import catalog
-from edgepass.errors import ArtifactError, EdgepassError, InputError, MissingExtraError, UnknownNameError, one_line
+from edgepass.errors import (
+    ArtifactError,
+    DeviceOnlyError,
+    EdgepassError,
+    InputError,
+    MissingExtraError,
+    UnknownNameError,
+    one_line,
+)
 from edgepass.manifest import Latency
 from edgepass.runtimes import Array, Contents, _worker
 from edgepass.runtimes._worker import Reply, Request
@@ -81,7 +89,8 @@ def run(
 
     Order: load, first inference (memory is read here), timing (at most 5 s), every sample, and `contents` last.
     Raises ArtifactError when the file or its runtime fails, or when a sample gives outputs of another shape than the
-    first; InputError when the inputs hold no sample or not equally many; MissingExtraError; UnknownNameError.
+    first; DeviceOnlyError when nothing here can run it; InputError when the inputs hold no sample or not equally many;
+    MissingExtraError; UnknownNameError.
     """
     counts = {len(x) if x.ndim else 0 for x in inputs}
     if len(counts) != 1 or 0 in counts:
@@ -135,22 +144,11 @@ def inspect(runtime: str, path: Path, limits: Limits = Limits()) -> Contents:
     return contents
 
 
-def versions(runtime: str) -> dict[str, str]:
-    """Versions of the packages that the runtime uses. Raises MissingExtraError, UnknownNameError."""
-    limits = Limits()
-    request = Request(
-        task="versions", runtime=runtime, path="", seconds=limits.seconds, memory_bytes=limits.memory_bytes
-    )
-    with TemporaryDirectory(prefix="edgepass-") as name:
-        return _ask(request, None, Path(name)).versions
-
-
-def _ask(request: Request, path: Path | None, folder: Path) -> Reply:
+def _ask(request: Request, path: Path, folder: Path) -> Reply:
     if request.runtime not in catalog.names("runtimes"):
         raise UnknownNameError("runtime", request.runtime, catalog.names("runtimes"))
-    if path is not None and not path.exists():
+    if not path.exists():
         raise ArtifactError(f"{path} does not exist; name a file that an export wrote")
-    subject = str(path) if path is not None else "its version query"
     (folder / _worker.REQUEST).write_bytes(msgspec.json.encode(request))
     code = _spawn(folder, request)
     reply_file = folder / _worker.REPLY
@@ -159,9 +157,9 @@ def _ask(request: Request, path: Path | None, folder: Path) -> Reply:
         reply = msgspec.json.decode(reply_file.read_bytes(), type=Reply)
     elif code is None:
         reason = f"gave no answer in {request.seconds:g} s; give it longer, or make the model or the samples fewer"
-        raise ArtifactError(f"{subject}: the {request.runtime} runtime {reason}")
+        raise ArtifactError(f"{path}: the {request.runtime} runtime {reason}")
     else:
-        raise ArtifactError(f"{subject}: the {request.runtime} runtime {_death(code, request, _tail(folder))}")
+        raise ArtifactError(f"{path}: the {request.runtime} runtime {_death(code, request, _tail(folder))}")
     match reply.outcome:
         case "done":
             return reply
@@ -169,11 +167,13 @@ def _ask(request: Request, path: Path | None, folder: Path) -> Reply:
             raise MissingExtraError(reply.message, reply.extra or request.runtime)
         case "refused":
             raise ArtifactError(reply.message)
+        case "elsewhere":
+            raise DeviceOnlyError(reply.message)
         case "memory":
-            raise ArtifactError(f"{subject}: the {request.runtime} runtime {_too_big(request)}")
+            raise ArtifactError(f"{path}: the {request.runtime} runtime {_too_big(request)}")
         case "failed":
             why = _too_big(request) if _NO_MEMORY.search(reply.message) else _said(reply.message, request.task)
-            raise ArtifactError(f"{subject}: the {request.runtime} runtime {why}")
+            raise ArtifactError(f"{path}: the {request.runtime} runtime {why}")
 
 
 def _spawn(folder: Path, request: Request) -> int | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 PROGRAM = "exir/_serialize/program.fbs"
 XNNPACK = "backends/xnnpack/serialization/schema.fbs"
+VULKAN = "backends/vulkan/serialization/schema.fbs"
 
 
 def decode(data: bytes, schema: str) -> Any:

@@ -1,5 +1,6 @@
 """Reads a .pte: its plan, constants, operations, and what each delegate holds."""
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,9 +12,15 @@ from numpy.typing import NDArray
 
 from edgepass.errors import ArtifactError
 from edgepass.manifest import Fallback, TensorSpec, Weight
-from edgepass.runtimes import Contents, _flatc, _pte_xnnpack
+from edgepass.runtimes import Contents, _flatc, _pte_coreml, _pte_vulkan, _pte_xnnpack
+from edgepass.runtimes._payload import Payload
 
-_XNNPACK = "XnnpackBackend"
+_READERS = {
+    "XnnpackBackend": ("xnnpack", _pte_xnnpack.parse),
+    "VulkanBackend": ("vulkan", _pte_vulkan.parse),
+    "CoreMLBackend": ("coreml", _pte_coreml.parse),
+}
+"""Delegate -> what its operations are called by, and what reads its payload."""
 _PRIMITIVE = "executorch_prim::"  # views and integer arithmetic inside the runtime, no kernel
 _SCALARS = {
     "BYTE": "uint8",
@@ -36,25 +43,21 @@ def inspect(path: Path) -> Contents:
     """What the method `forward` (or the first method) holds.
 
     Weights outside delegates carry their qualified name when the file keeps it, else `constant N`; those inside XNNPACK
-    the name of their data, which is the SHA-256 of their bytes. `planned_bytes` is the sum of the plan's activation
-    buffers; the workspace and repacked weights of delegates come on top. Shapes of a dynamic file are upper bounds.
+    and Vulkan the name of their data, which is the SHA-256 of their bytes. `planned_bytes` is the sum of the plan's
+    activation buffers; the workspace and repacked weights of delegates come on top. Shapes of a dynamic file are upper
+    bounds.
     Raises ArtifactError when the bytes are no ExecuTorch program.
     """
-    data = path.read_bytes()
-    if data[4:6] != b"ET":
-        raise ArtifactError(f"{path} is not an ExecuTorch program (it lacks the mark ET); export it again")
-    file = _File(data)
+    file = File(path)
     plans = file.program["execution_plan"]
-    if not plans:
-        raise ArtifactError(f"{path} holds no method; export it again")
-    plan = next((p for p in plans if p["name"] == "forward"), plans[0])
+    plan = file.plan
     values = plan["values"]
     notes = [f"the file has {len(plans)} methods, this is {plan['name']}"] if len(plans) > 1 else []
     if any(v["val"].get("shape_dynamism", "STATIC") != "STATIC" for v in values):
         notes.append("shapes are dynamic; the ones shown, and the planned memory, are upper bounds")
     ops: Counter[str] = Counter()
     outside: Counter[str] = Counter()
-    for instruction in (i for chain in plan["chains"] for i in chain["instructions"]):
+    for instruction in file.calls:
         if instruction["instr_args_type"] == "KernelCall":
             call = instruction["instr_args"]
             name = plan["operators"][call["op_index"]]["name"]
@@ -62,7 +65,14 @@ def inspect(path: Path) -> Contents:
             outside[name] += _flops(name, [values[i] for i in call["args"] if i >= 0])
     kernels = {name: n for name, n in ops.items() if not name.startswith(_PRIMITIVE)}
     weights = _constants(file, values)
-    inside, foreign = _delegates(file, plan["delegates"], ops, weights)
+    payloads, foreign = _payloads(file)
+    content = _content(file, payloads, weights)
+    inside: Counter[str] = Counter()
+    for backend, payload in payloads:
+        ops.update({f"{backend}.{name}": n for name, n in payload.ops.items()})
+        inside.update({f"{backend}.{name}": n for name, n in payload.flops.items()})
+        known = {weight.name for weight in weights}  # delegates may share one
+        weights += [weight for weight in payload.weights if weight.name not in known]
     notes += [f"{n} part(s) run on {name}, whose contents are not read" for name, n in sorted(foreign.items())]
     return Contents(
         format="pte",
@@ -78,14 +88,28 @@ def inspect(path: Path) -> Contents:
             for name, n in sorted(kernels.items())
         ],
         notes=notes,
+        content_sha256=content,
     )
 
 
-class _File:
-    """The program, and the segments behind it (exir/_serialize/_program.py)."""
+class File:
+    """The program, the plan of its method `forward` (or the first), and the segments behind it.
 
-    def __init__(self, data: bytes) -> None:
+    The layout is that of exir/_serialize/_program.py. Raises ArtifactError when the bytes are no ExecuTorch program.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        data = path.read_bytes()
+        if data[4:6] != b"ET":
+            raise ArtifactError(f"{path} is not an ExecuTorch program (it lacks the mark ET); export it again")
         self.program: Any = _flatc.decode(data, _flatc.PROGRAM)
+        plans = self.program["execution_plan"]
+        if not plans:
+            raise ArtifactError(f"{path} holds no method; export it again")
+        self.plan: Any = next((p for p in plans if p["name"] == "forward"), plans[0])
+        self.calls: list[Any] = [i for chain in self.plan["chains"] for i in chain["instructions"]]
+        self.delegates: list[str] = [delegate["id"] for delegate in self.plan["delegates"]]
         base = int.from_bytes(data[24:32], "little") if data[8:12] == b"eh00" else len(data)
         segments = self.program.get("segments") or []
         self.segments: list[bytes] = [data[base + s["offset"] : base + s["offset"] + s["size"]] for s in segments]
@@ -116,28 +140,28 @@ def _share(inside: int, outside: int, delegates: bool, foreign: bool) -> float |
     return inside / (inside + outside)
 
 
-def _delegates(
-    file: _File, delegates: Sequence[Mapping[str, Any]], ops: Counter[str], weights: list[Weight]
-) -> tuple[Counter[str], Counter[str]]:
-    """Adds the operations and weights of XNNPACK delegates; gives their FLOPs, and how many delegates are foreign."""
-    flops: Counter[str] = Counter()
+def _payloads(file: File) -> tuple[list[tuple[str, Payload]], Counter[str]]:
+    """What each delegate holds, with the name of its backend; and how many there are that nothing here can read."""
+    read: list[tuple[str, Payload]] = []
     foreign: Counter[str] = Counter()
-    seen = {weight.name for weight in weights}
-    for index, delegate in enumerate(delegates):
-        if delegate["id"] != _XNNPACK:
+    for index, delegate in enumerate(file.plan["delegates"]):
+        if delegate["id"] not in _READERS:
             foreign[delegate["id"]] += 1
             continue
-        payload = _pte_xnnpack.parse(file.payload(delegate), file.named, index)
-        ops.update({f"xnnpack.{name}": n for name, n in payload.ops.items()})
-        flops.update({f"xnnpack.{name}": n for name, n in payload.flops.items()})
-        for weight in payload.weights:
-            if weight.name not in seen:  # delegates may share one
-                seen.add(weight.name)
-                weights.append(weight)
-    return flops, foreign
+        backend, parse = _READERS[delegate["id"]]
+        read.append((backend, parse(file.payload(delegate), file.named, index)))
+    return read, foreign
 
 
-def _constants(file: _File, values: Sequence[Any]) -> list[Weight]:
+def _content(file: File, payloads: list[tuple[str, Payload]], weights: list[Weight]) -> str | None:
+    """Of a file that is delegated whole to a backend whose payloads differ in bytes from one conversion to the next."""
+    hashes = [payload.content_sha256 for _, payload in payloads]
+    if weights or not hashes or len(hashes) != len(file.calls) or None in hashes:
+        return None
+    return hashlib.sha256("".join(map(str, hashes)).encode()).hexdigest()
+
+
+def _constants(file: File, values: Sequence[Any]) -> list[Weight]:
     """Constant tensors of more than one element that the program itself holds."""
     weights = {}
     for value in values:
@@ -148,11 +172,11 @@ def _constants(file: _File, values: Sequence[Any]) -> list[Weight]:
         info = tensor.get("extra_tensor_info") or {}
         if info.get("location", "SEGMENT") != "SEGMENT":  # in a file of its own (.ptd)
             continue
-        dtype, shape = _dtype(tensor), tuple(tensor["sizes"])
-        storage = np.dtype("u2" if dtype == "bfloat16" else dtype)
+        kind, shape = dtype(tensor), tuple(tensor["sizes"])
+        storage = np.dtype("u2" if kind == "bfloat16" else kind)
         raw: NDArray[Any] = np.frombuffer(file.constant(index)[: math.prod(shape) * storage.itemsize], storage)
         name = info.get("fully_qualified_name") or f"constant {index}"
-        weights[index] = Weight(name=name, shape=shape, dtype=dtype, zeros=float(np.mean(raw == 0)))
+        weights[index] = Weight(name=name, shape=shape, dtype=kind, zeros=float(np.mean(raw == 0)))
     return list(weights.values())
 
 
@@ -177,9 +201,10 @@ def _flops(name: str, args: Sequence[Any]) -> int:
 def _spec(name: str, value: Any) -> TensorSpec:
     if value["val_type"] != "Tensor":
         return TensorSpec(name=name, shape=(), dtype=value["val_type"].lower())
-    return TensorSpec(name=name, shape=tuple(value["val"]["sizes"]), dtype=_dtype(value["val"]))
+    return TensorSpec(name=name, shape=tuple(value["val"]["sizes"]), dtype=dtype(value["val"]))
 
 
-def _dtype(tensor: Mapping[str, Any]) -> str:
+def dtype(tensor: Mapping[str, Any]) -> str:
+    """The dtype of a tensor of the plan, as numpy and torch call it."""
     name: str = tensor["scalar_type"]
     return _SCALARS.get(name, name.lower())

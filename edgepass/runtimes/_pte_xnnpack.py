@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgepass.manifest import Weight
 from edgepass.runtimes import _flatc
+from edgepass.runtimes._payload import Payload
 
 _HEADER = b"XH00"
 _BARE = b"XN01"  # a payload without header, as written before constants left the flatbuffer
@@ -34,15 +35,6 @@ _DATATYPES: dict[str, tuple[str, str, Literal["per-tensor", "per-channel", "per-
     "qbint4": ("int4", "u1", "per-block"),
 }
 _INT4_ZERO = 8  # nibbles are stored as value + 8 (operators/node_visitor.py, convert_to_qc4w)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Payload:
-    """One delegate. `ops` and `flops` are by XNNPACK node name, FLOPs as multiply-adds times two."""
-
-    weights: list[Weight]
-    ops: Counter[str]
-    flops: Counter[str]
 
 
 @dataclass(frozen=True, kw_only=True)

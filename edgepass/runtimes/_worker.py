@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Literal
@@ -23,7 +23,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from edgepass import runtimes
-from edgepass.errors import EdgepassError, MissingExtraError
+from edgepass.errors import DeviceOnlyError, EdgepassError, MissingExtraError
 from edgepass.manifest import Latency
 from edgepass.runtimes import Array, Contents, Runtime, Session, _memory
 
@@ -36,7 +36,7 @@ LATENCY_SECONDS = 5.0
 class Request:
     """What the parent asks."""
 
-    task: Literal["run", "inspect", "versions"]
+    task: Literal["run", "inspect"]
     runtime: str
     path: str
     seconds: float
@@ -52,13 +52,12 @@ class Request:
 class Reply:
     """What the child answers; `outcome` says which of the fields count."""
 
-    outcome: Literal["done", "missing", "refused", "memory", "failed"]
+    outcome: Literal["done", "missing", "refused", "elsewhere", "memory", "failed"]
     message: str = ""
     extra: str = ""
     peak_bytes: int = 0
     latency: Latency | None = None
     contents: Contents | None = None
-    versions: dict[str, str] = field(default_factory=dict)
 
 
 def name(index: int) -> str:
@@ -108,14 +107,13 @@ def _reply(request: Request, folder: Path) -> Reply:
         extra = runtime.extra
         if request.task == "inspect":
             return Reply(outcome="done", contents=runtime.inspect(Path(request.path)))
-        versions = runtime.versions()  # which imports the runtime, before memory is read
-        if request.task == "versions":
-            return Reply(outcome="done", versions=versions)
         return _run(runtime, request, folder)
     except ModuleNotFoundError as error:
         return Reply(outcome="missing", message=error.name or str(error), extra=extra)
     except MissingExtraError as error:
         return Reply(outcome="missing", message=str(error).split(" is not installed")[0], extra=extra)
+    except DeviceOnlyError as error:
+        return Reply(outcome="elsewhere", message=str(error))
     except EdgepassError as error:
         return Reply(outcome="refused", message=str(error))
     except MemoryError:
@@ -128,6 +126,7 @@ def _run(runtime: Runtime, request: Request, folder: Path) -> Reply:
     stacked = load_file(folder / INPUTS)
     inputs = [stacked[key] for key in sorted(stacked)]
     samples = [[x[i, ...] for x in inputs] for i in range(len(inputs[0]))]
+    runtime.prepare(Path(request.path))
     before = _memory.settle()
     session = runtime.load(Path(request.path), request.threads)
     first = session(samples[0])
@@ -138,7 +137,7 @@ def _run(runtime: Runtime, request: Request, folder: Path) -> Reply:
         p95_us=float(np.percentile(microseconds, 95)),
         threads=request.threads,
         runs=len(microseconds),
-        evidence=runtime.evidence,
+        evidence=session.evidence,
     )
     outputs = _stack([session(sample) for sample in samples], first)
     save_file({name(i): y for i, y in enumerate(outputs)}, folder / OUTPUTS)

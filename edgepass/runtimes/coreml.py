@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,18 @@ from edgepass.runtimes import Array, Contents, Session
 
 extra = "coreml"
 suffix = ".mlpackage"
-evidence: Evidence = "host runtime" if sys.platform == "darwin" else "reference executor"
 
 FRAMEWORKS = ("executorch", "lightgbm", "libsvm", "sklearn", "tensorflow", "torchao", "transformers", "xgboost")
 """What coremltools imports, where it is installed, to convert models from: two thirds of its start, and no use here."""
 
 
-def versions() -> dict[str, str]:
-    """Of the packages it runs on; importing them here keeps them out of what a file is charged for."""
+def prepare(path: Path) -> None:
+    """Import coremltools, no more of it than reading a program needs, and the reference executor."""
     from edgepass.runtimes._mil_file import quiet
 
     with quiet(), _without(FRAMEWORKS):
         for module in ("coremltools.converters.mil.frontend.milproto", "edgepass.runtimes._mil"):
             import_module(module)
-    return {name: metadata.version(name) for name in ("coremltools", "torch")}
 
 
 @contextmanager
@@ -72,6 +70,8 @@ def inspect(path: Path) -> Contents:
 
 class _Host:
     """Apple's own runtime. Core ML picks its threads. No test here runs this class: it needs macOS."""
+
+    evidence: Evidence = "host runtime"
 
     def __init__(self, path: Path, inputs: list[str], outputs: list[str]) -> None:
         import coremltools

@@ -9,11 +9,10 @@ from edgepass.runtimes import Array, Contents, Session, _torch
 
 extra = "quantize"
 suffix = ".pt2"
-evidence: Evidence = "host runtime"
 
 
-def versions() -> dict[str, str]:
-    """Of PyTorch. Loads and runs a program of one operation, so that what torch imports on first use is in."""
+def prepare(path: Path) -> None:
+    """Import PyTorch, and load and run a program of one operation, so that what torch imports on first use is in."""
     import torch
 
     class Negate(torch.nn.Module):
@@ -25,10 +24,11 @@ def versions() -> dict[str, str]:
     buffer.seek(0)
     with torch.inference_mode():
         torch.export.load(buffer).module()(torch.zeros(1))
-    return {"torch": str(torch.__version__)}
 
 
 class _Session:
+    evidence: Evidence = "host runtime"
+
     def __init__(self, path: Path, threads: int) -> None:
         import torch
 

@@ -1,11 +1,13 @@
 """ExecuTorch: runs a .pte on the XNNPACK delegate and the portable and quantised kernels of the Python wheel.
 
+A file that is handed to another delegate whole is carried out by a reference executor (_pte_reference.py).
+
 It imports the wheel's extension itself: `executorch.runtime`, which wraps the same calls, imports the whole exporter
 with them, three seconds and 130 MB for each child process.
 """
 
 from collections.abc import Sequence
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,6 @@ from edgepass.runtimes import Array, Contents, Session, _torch
 
 extra = "executorch"
 suffix = ".pte"
-evidence: Evidence = "host runtime"
 
 # exir/scalar_type.py: the types that a program's inputs may have, by number -> name in torch
 _SCALARS = {
@@ -32,25 +33,22 @@ _SCALARS = {
 }
 
 
-def versions() -> dict[str, str]:
-    """Of the packages it runs on; importing them here also registers the quantised kernels."""
+def prepare(path: Path) -> None:
+    """Import the runtime, which also registers its quantised kernels, and what the file's delegates need."""
+    from edgepass.runtimes import _pte_reference
+
     for name in ("executorch.extension.pybindings._C", "executorch.kernels.quantized"):
         import_module(name)
-    return {name: metadata.version(name) for name in ("executorch", "torch")}
+    _pte_reference.prepare(path)
 
 
 class _Session:
-    def __init__(self, path: Path, threads: int) -> None:
-        from executorch.extension.pybindings import _C
+    evidence: Evidence = "host runtime"
 
-        _C._unsafe_reset_threadpool(threads)
+    def __init__(self, program: Any, method: Any) -> None:
         # Both stay referenced: a method points into its program's memory.
-        self.program = _C._load_program(str(path), program_verification=_C.Verification.InternalConsistency)
-        names = sorted(self.program.get_method_name(i) for i in range(self.program.num_methods()))
-        if not names:
-            raise ArtifactError(f"{path} holds no method; export it again")
-        self.method = self.program.load_method("forward" if "forward" in names else names[0])
-        meta = self.method.method_meta()
+        self.program, self.method = program, method
+        meta = method.method_meta()
         self.dtypes = [_input_dtype(meta, i) for i in range(meta.num_inputs())]
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
@@ -61,8 +59,26 @@ class _Session:
 
 
 def load(path: Path, threads: int) -> Session:
-    """Load the method `forward`, or the first by name. Half-precision I/O is taken and given as float32."""
-    return _Session(path, threads)
+    """Load the method `forward`, or the first by name. Half-precision I/O is taken and given as float32.
+
+    Raises DeviceOnlyError for a file with a delegate that nothing here can carry out.
+    """
+    from executorch.extension.pybindings import _C
+
+    from edgepass.runtimes import _pte, _pte_reference
+
+    _C._unsafe_reset_threadpool(threads)
+    program = _C._load_program(str(path), program_verification=_C.Verification.InternalConsistency)
+    names = sorted(program.get_method_name(i) for i in range(program.num_methods()))
+    if not names:
+        raise ArtifactError(f"{path} holds no method; export it again")
+    try:
+        return _Session(program, program.load_method("forward" if "forward" in names else names[0]))
+    except RuntimeError:
+        file = _pte.File(path)
+        if all(_C._is_available(delegate) for delegate in file.delegates):
+            raise
+        return _pte_reference.load(file, threads)
 
 
 def inspect(path: Path) -> Contents:

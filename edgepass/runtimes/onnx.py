@@ -1,7 +1,7 @@
 """ONNX: runs an .onnx on onnxruntime's CPU provider, as a check on the other formats."""
 
 from collections.abc import Sequence
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,6 @@ from edgepass.runtimes import Array, Contents, Session
 
 extra = "onnx"
 suffix = ".onnx"
-evidence: Evidence = "host runtime"
-
 _DTYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -29,13 +27,14 @@ _DTYPES = {
 }
 
 
-def versions() -> dict[str, str]:
-    """Of the package it runs on, which this imports."""
+def prepare(path: Path) -> None:
+    """Import onnxruntime."""
     import_module("onnxruntime")
-    return {"onnxruntime": metadata.version("onnxruntime")}
 
 
 class _Session:
+    evidence: Evidence = "host runtime"
+
     def __init__(self, path: Path, threads: int) -> None:
         import onnxruntime
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,16 @@ from edgepass.runtimes import Array, Contents, Session
 
 extra = "tflite"
 suffix = ".tflite"
-evidence: Evidence = "host runtime"
 
 
-def versions() -> dict[str, str]:
-    """Of the package it runs on, which this imports."""
+def prepare(path: Path) -> None:
+    """Import LiteRT's interpreter."""
     import_module("ai_edge_litert.interpreter")
-    return {"ai-edge-litert": metadata.version("ai-edge-litert")}
 
 
 class _Session:
+    evidence: Evidence = "host runtime"
+
     def __init__(self, path: Path, threads: int) -> None:
         from ai_edge_litert.interpreter import Interpreter
 

@@ -14,7 +14,6 @@ from torch.fx import GraphModule, Node
 from edgepass.errors import MissingExtraError
 from edgepass.exporters import Job, Lowered, Spares
 from edgepass.exporters.executorch import _edge, _reasons
-from edgepass.quantize.float16 import to_float16
 from edgepass.quantize.pt2e import CONVOLUTIONS, WEIGHTED
 from edgepass.quantize.recipe import Scheme
 
@@ -49,20 +48,15 @@ def export(job: Job, path: Path) -> Lowered:
     if job.recipe.scheme == "dynamic":
         partitioners.insert(0, XnnpackDynamicallyQuantizedPartitioner())
     with _reasons.collected() as reasons:
-        return _edge.write(_formatted(job), REWRITES, partitioners, path, backend="XNNPACK", reasons=reasons)
+        edge = _edge.lower(_formatted(job), REWRITES, partitioners)
+    return _edge.write(edge, path, "XNNPACK", reasons)
 
 
 def _formatted(job: Job) -> ExportedProgram:
     """The program in the number formats of its recipe."""
-    match job.recipe.scheme:
-        case "float32":
-            return job.program.exported
-        case "float16":
-            return job.program.retrace(to_float16(job.graph(), job.recipe, FLOAT32_ONLY))
-        case "static":
-            return job.program.retrace(_own_dequantises(_own_biases(job.quantised(fold=True))))
-        case _:
-            return job.program.retrace(job.quantised(fold=True))
+    if job.recipe.scheme == "static":
+        return job.program.retrace(_own_dequantises(_own_biases(job.quantised(fold=True))))
+    return _edge.formatted(job, FLOAT32_ONLY)
 
 
 def _own_biases(module: GraphModule) -> GraphModule:

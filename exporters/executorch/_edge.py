@@ -1,34 +1,39 @@
 """From a program to a .pte, whichever delegates take its parts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
 from edgepass import rewrites
-from edgepass.exporters import Lowered
+from edgepass.exporters import Job, Lowered
 from edgepass.manifest import Fallback
+from edgepass.quantize.float16 import to_float16
 
 if TYPE_CHECKING:
+    from executorch.exir import EdgeProgramManager
     from executorch.exir.backend.partitioner import Partitioner
 
 NO_FALLBACK = ("executorch_call_delegate", "getitem", "alloc")
 
 
-def write(
-    program: ExportedProgram,
-    names: Sequence[str],
-    partitioners: "Sequence[Partitioner]",
-    path: Path,
-    *,
-    backend: str,
-    reasons: Mapping[str, str] | None = None,
-) -> Lowered:
-    """Rewrite `program` by the rewrites `names`, hand its parts to delegates, and write it to `path`.
+def formatted(job: Job, keep_ops: Collection[OpOverload] = ()) -> ExportedProgram:
+    """The program in the number formats of its recipe; in float16, operations of `keep_ops` stay in float32."""
+    match job.recipe.scheme:
+        case "float32":
+            return job.program.exported
+        case "float16":
+            return job.program.retrace(to_float16(job.graph(), job.recipe, keep_ops))
+        case _:
+            return job.program.retrace(job.quantised(fold=True))
 
-    `reasons` says of a node why `backend`'s partitioner declined it; what it does not name, the backend lacks.
-    """
+
+def lower(
+    program: ExportedProgram, names: Sequence[str], partitioners: "Sequence[Partitioner]"
+) -> "EdgeProgramManager":
+    """Rewrite `program` by the rewrites `names`, and hand its parts to delegates."""
     from executorch.exir import to_edge_transform_and_lower
     from executorch.exir.operator.util import _QUANT_PRIMITIVES
     from executorch.exir.passes.constant_prop_pass import constant_prop_pass
@@ -40,7 +45,14 @@ def write(
     # Dequantised int8 weights are constants too, and folding those would undo the recipe.
     skip: Any = set(_QUANT_PRIMITIVES)  # annotated for edge operations; this program is not one yet
     program = constant_prop_pass(program, custom_skip_targets=skip)
-    edge = to_edge_transform_and_lower(program, partitioner=list(partitioners))
+    return to_edge_transform_and_lower(program, partitioner=list(partitioners))
+
+
+def write(edge: "EdgeProgramManager", path: Path, backend: str, reasons: Mapping[str, str] | None = None) -> Lowered:
+    """Write the program to `path`.
+
+    `reasons` says of a node why `backend`'s partitioner declined it; what it does not name, the backend lacks.
+    """
     fallbacks = _fallbacks(edge.exported_program(), reasons or {}, f"{backend} has no such operation")
     path.write_bytes(edge.to_executorch().buffer)
     return Lowered(fallbacks=fallbacks)

@@ -148,7 +148,7 @@ def _load(path: Path, x: Any) -> Loaded:
 
         from edgepass.runtimes import executorch
 
-        executorch.versions()  # which registers the kernels
+        executorch.prepare(path)  # which registers the kernels
         session: Any = executorch.load(path, 1)
         tensors = [torch.from_numpy(x)]
         return Loaded(lambda: session.method(tensors), lambda x: session([x])[0])

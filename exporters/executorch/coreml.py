@@ -1,0 +1,57 @@
+"""ExecuTorch with the Core ML delegate, for iPhones: a `.pte` with an ML program inside."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from edgepass.errors import MissingExtraError
+from edgepass.exporters import Job, Lowered, Spares, coreml
+from edgepass.exporters.executorch import _edge
+from edgepass.quantize.recipe import Scheme
+
+extra = "coreml"
+runtime = "executorch"
+suffix = ".coreml.pte"
+refuses: dict[Scheme, tuple[str, str]] = coreml.refuses
+spares: Spares = coreml.spares
+dynamic_batch = "its delegate takes shapes that are listed, not a range of them"
+
+# coremltools makes the epsilon of a layer norm float32, and then refuses it beside weights in float16.
+FLOAT32_ONLY = (torch.ops.aten.layer_norm.default,)
+DEBUG = ("executorch_debug_handle_mapping.json", "debug_info.json")
+"""For ExecuTorch's profiler. They would be two thirds of a small file, and running it needs neither."""
+
+
+def export(job: Job, path: Path) -> Lowered:
+    """Write the program of `job` to `path`."""
+    try:
+        import coremltools as ct
+        from executorch.backends.apple.coreml.compiler import CoreMLBackend
+        from executorch.backends.apple.coreml.partition import CoreMLPartitioner
+        from executorch.exir.lowered_backend_module import LoweredBackendModule
+    except ImportError:
+        raise MissingExtraError("coremltools", extra) from None
+
+    specs = CoreMLBackend.generate_compile_specs(
+        minimum_deployment_target=ct.target.iOS17,
+        compute_precision=ct.precision.FLOAT32,  # of what the program itself does not have in float16
+    )
+    edge = _edge.lower(_edge.formatted(job, FLOAT32_ONLY), coreml.REWRITES, [CoreMLPartitioner(compile_specs=specs)])
+    for module in edge.exported_program().graph_module.modules():
+        if isinstance(module, LoweredBackendModule):
+            module._processed_bytes = _lean(module.processed_bytes)
+    return _edge.write(edge, path, "Core ML")
+
+
+def _lean(payload: bytes) -> bytes:
+    """The same package without what is there for debugging."""
+    from executorch.backends.apple.coreml import executorchcoreml
+
+    with TemporaryDirectory() as name:
+        executorchcoreml.unflatten_directory_contents(payload, name)
+        (folder,) = Path(name).iterdir()
+        for file in DEBUG:
+            for found in folder.rglob(file):
+                found.unlink()
+        return executorchcoreml.flatten_directory_contents(str(folder)) or payload

@@ -1,0 +1,265 @@
+"""ExecuTorch's other delegates: lowered here, carried out by a reference executor, and never told as a device's."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from edgepass import exporters, judging, manifest
+from edgepass.cli import cli
+from edgepass.errors import BAD_INPUT, DeviceOnlyError, RefusedError
+from edgepass.exporters import Job
+from edgepass.exporters._capture import capture
+from edgepass.gates import Gates
+from edgepass.judging import Candidate, Standard
+from edgepass.manifest import ArtifactRecord
+from edgepass.models import create
+from edgepass.quantize import recipe
+from edgepass.runtimes import _child, _pte_coreml
+from edgepass.runtimes._pte import File
+from edgepass.runtimes._vulkan_ops import FORMULAS
+from edgepass.task import Samples, Task
+
+converts = [
+    pytest.mark.export,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # converters, of each other
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # coremltools leaves its temporary folder to the collector
+]
+DELEGATES = ("executorch:coreml", "executorch:vulkan")
+LINEAR, DEPTHWISE, IMAGE = (FORMULAS[f"et_vk.q8ta_{name}.default"] for name in ("linear", "conv2d_dw", "conv2d"))
+
+
+class Normed(nn.Module):
+    """Norms of both kinds, a gate, and an odd number of channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.widen, self.root, self.narrow = (
+            nn.LayerNorm(7),
+            nn.Linear(7, 13),
+            nn.RMSNorm(13),
+            nn.Linear(13, 3),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = nn.functional.gelu(self.widen(self.norm(x)))
+        narrowed: Tensor = self.narrow(self.root(h) * torch.sigmoid(h))
+        return narrowed
+
+
+def models() -> dict[str, tuple[nn.Module, Tensor]]:
+    torch.manual_seed(0)
+    image = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, (3, 2), padding=1, groups=2),
+        nn.Conv2d(8, 8, 3, padding=1, groups=8),
+        nn.Hardswish(),
+        nn.Conv2d(8, 13, 1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(13, 5),
+    )
+    return {
+        "passformer": (create("single-xs", lookback=63, horizon=5, channels=3), torch.randn(1, 63, 3)),
+        "normed": (Normed(), torch.randn(1, 11, 7)),
+        "transformer": (nn.TransformerEncoderLayer(16, 2, 24, dropout=0.0, batch_first=True), torch.randn(1, 9, 16)),
+        "image": (image, torch.randn(1, 3, 17, 17)),
+    }
+
+
+def task_of(name: str) -> Task:
+    model, x = models()[name]
+    samples = Samples(inputs=[torch.randn(8, *x.shape).numpy()])
+    return Task(name=name, source="test", model=model.eval(), args=(x,), calibration=samples, evaluation=samples)
+
+
+def judged(task: Task, target: str, chosen: str, folder: Path) -> tuple[ArtifactRecord, Path]:
+    assert task.evaluation
+    job = Job(capture(task.module, task.args), recipe.read(chosen), task.evaluation.arguments)
+    module = exporters.target(target)
+    path = folder / f"{task.name}{module.suffix}"
+    lowered = exporters.export(target, job, path)
+    standard = Standard(samples=task.evaluation, reference=task.reference(task.evaluation), score=None)
+    candidate = Candidate(
+        path=path,
+        target=target,
+        runtime=module.runtime,
+        recipe=job.recipe,
+        requested=exporters.requested(target, job),
+        fallbacks=lowered.fallbacks,
+    )
+    return judging.judge(candidate, standard, Gates())[0], path
+
+
+class TestFiles:
+    pytestmark = converts
+
+    @pytest.mark.parametrize("chosen", ["fp32", "fp16", "static_wi8_ai8", "weight_only_wi8_afp32"])
+    @pytest.mark.parametrize("target", DELEGATES)
+    @pytest.mark.parametrize("name", ["normed", "transformer", "image"])
+    def test_a_model_goes_to_the_delegate_whole_and_means_the_same(
+        self, name: str, target: str, chosen: str, tmp_path: Path
+    ) -> None:
+        record, _ = judged(task_of(name), target, chosen, tmp_path)
+        assert record.verdict == "pass", record.reasons
+        assert record.latency
+        assert record.latency.evidence == "reference executor"
+        assert record.fallbacks == []
+        assert record.delegated_flops == 1.0
+        assert record.audit
+        assert record.audit.coverage == 1.0
+
+    def test_a_sequence_convolution_has_no_int8_on_vulkan_and_the_reason_is_said(self, tmp_path: Path) -> None:
+        model = nn.Sequential(nn.Conv1d(3, 5, 3), nn.ReLU()).eval()
+        samples = Samples(inputs=[torch.randn(4, 1, 3, 11).numpy()])
+        task = Task(name="tcn", source="test", model=model, args=samples.arguments()[0], evaluation=samples)
+        with pytest.raises(RefusedError, match="weight_only_wi8_afp32"):
+            judged(task, "executorch:vulkan", "static_wi8_ai8", tmp_path)
+        assert list(tmp_path.iterdir()) == []
+        record, _ = judged(task, "executorch:vulkan", "weight_only_wi8_afp32", tmp_path)
+        assert record.verdict == "pass", record.reasons
+
+    def test_two_conversions_to_core_ml_are_told_as_equal(self, tmp_path: Path) -> None:
+        task = task_of("normed")
+        (tmp_path / "again").mkdir()
+        one, path = judged(task, "executorch:coreml", "fp32", tmp_path)
+        two, _ = judged(task, "executorch:coreml", "fp32", tmp_path / "again")
+        assert one.content_sha256 == two.content_sha256
+        assert b"debug" not in File(path).payload(File(path).plan["delegates"][0])[-2000:]
+
+    def test_a_delegate_that_nothing_here_has_leaves_the_verdict_open(self, tmp_path: Path) -> None:
+        """A file as another tool makes it: handed to a backend whose payload nothing here can read."""
+        task = task_of("normed")
+        _, path = judged(task, "executorch:vulkan", "fp32", tmp_path)
+        strange = tmp_path / "strange.pte"
+        strange.write_bytes(path.read_bytes().replace(b"VulkanBackend", b"StrangeChipXY"))
+        with pytest.raises(
+            DeviceOnlyError, match="StrangeChipXY, which this host lacks; run it on a device that has it"
+        ):
+            _child.run("executorch", strange, [np.zeros((1, 1, 11, 7), np.float32)])
+        assert task.evaluation
+        standard = Standard(samples=task.evaluation, reference=task.reference(task.evaluation), score=None)
+        candidate = Candidate(path=strange, target="executorch", runtime="executorch", recipe=recipe.read("fp32"))
+        record, outputs = judging.judge(candidate, standard, Gates(max_size=1))
+        assert (record.verdict, outputs) == ("fail", [])
+        assert record.reasons[0].startswith("not run here: strange.pte runs on StrangeChipXY")
+        record, _ = judging.judge(candidate, standard, Gates())
+        assert record.verdict == "not-evaluated"
+        assert record.latency is None
+        assert record.memory
+        assert record.memory.evidence == "predicted"
+        asked = CliRunner().invoke(cli, ["benchmark", str(strange)])
+        assert isinstance(asked.exception, DeviceOnlyError)
+        assert asked.exception.exit_code == BAD_INPUT
+
+    @pytest.mark.slow  # the other delegates are in test_export.py, by way of every target
+    def test_one_command_writes_all_three_delegates(self, tmp_path: Path) -> None:
+        targets = [word for name in ("executorch", *DELEGATES) for word in ("--target", name)]
+        done = CliRunner().invoke(cli, ["export", "single-xs", *targets, "-o", str(tmp_path / "out")])
+        assert done.exit_code == 0, done.output
+        assert sorted(p.name for p in (tmp_path / "out").glob("*.pte")) == [
+            "single-xs.static_wi8_ai8.coreml.pte",
+            "single-xs.static_wi8_ai8.pte",
+            "single-xs.static_wi8_ai8.vulkan.pte",
+        ]
+        levels = [a.latency.evidence for a in manifest.read(tmp_path / "out").artifacts if a.latency]
+        assert levels == ["host runtime", "reference executor", "reference executor"]
+
+
+def flattened(nodes: list[dict[str, object]]) -> bytes:
+    """A payload of one file of five bytes, with this tree."""
+    return b"hello" + json.dumps({"nodes": nodes}).encode()[::-1]
+
+
+@pytest.mark.parametrize("name", ["..", "../out", "a/b", "/etc/out", ""])
+def test_no_name_in_a_core_ml_payload_leads_out_of_its_folder(name: str, tmp_path: Path) -> None:
+    region = {"offset": 0, "size": 5}
+    nodes: list[dict[str, object]] = [
+        {"kind": 0, "dataRegion": region, "children": {}},
+        {"kind": 1, "dataRegion": region, "children": {name: 0}},
+        {"kind": 1, "dataRegion": region, "children": {_pte_coreml.MODEL: 1}},
+    ]
+    with pytest.raises(ValueError, match="holds no Core ML package"):
+        _pte_coreml._unpacked(flattened(nodes), tmp_path, 0)
+    assert [p.name for p in tmp_path.rglob("*")] == [_pte_coreml.MODEL]
+
+
+def test_a_core_ml_payload_that_refers_to_itself_is_refused(tmp_path: Path) -> None:
+    nodes: list[dict[str, object]] = [
+        {"kind": 1, "dataRegion": {}, "children": {"again": 0}},
+        {"kind": 1, "dataRegion": {}, "children": {_pte_coreml.MODEL: 0}},
+    ]
+    with pytest.raises(ValueError, match="holds no Core ML package"):
+        _pte_coreml._unpacked(flattened(nodes), tmp_path, 0)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 9), st.sampled_from(["none", "relu"]))
+def test_the_int8_linear_is_the_integer_sum_that_it_stands_for(seed: int, inputs: int, outputs: int, act: str) -> None:
+    rng = np.random.default_rng(seed)
+    x, w = rng.integers(-128, 128, (3, inputs)), rng.integers(-127, 128, (outputs, inputs))
+    bias, scales = rng.normal(size=outputs), rng.uniform(0.01, 0.1, outputs)
+    padded = np.zeros((outputs + 3, inputs + 2))
+    padded[:outputs, :inputs] = w
+    got = LINEAR(
+        torch.tensor(x, dtype=torch.int8),
+        0.05,
+        -3,
+        torch.tensor(padded[:outputs], dtype=torch.int8),
+        torch.zeros(outputs),
+        torch.tensor(np.pad(scales, (0, 3)), dtype=torch.float32),
+        0.07,
+        5,
+        torch.tensor(bias, dtype=torch.float32),
+        act,
+    )
+    exact = 0.05 * scales * ((x + 3) @ w.T) + bias
+    exact = np.maximum(exact, 0) if act == "relu" else exact
+    assert np.abs(got.numpy() - np.clip(exact / 0.07 + 5, -128, 127)).max() <= 0.501  # rounded to the nearest
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2]), st.sampled_from([(1, 1), (3, 2)]))
+def test_the_int8_convolution_is_that_of_its_weights_laid_out_flat(
+    seed: int, groups: int, kernel: tuple[int, int]
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(-128, 128, (1, 4, 5, 6), generator=generator, dtype=torch.int8)
+    w = torch.randint(-127, 128, (6, 4 // groups, *kernel), generator=generator, dtype=torch.int8)
+    scales = torch.rand(6, generator=generator) * 0.01 + 0.001
+    got = IMAGE(
+        x,
+        0.05,
+        2,
+        w.permute(0, 2, 3, 1).flatten(1),
+        w,
+        scales,
+        1.0,
+        0,
+        None,
+        kernel,
+        [1, 2],
+        [1, 0],
+        [1, 1],
+        groups,
+        "none",
+    )
+    real = w.float() * scales[:, None, None, None]
+    exact = nn.functional.conv2d((x.float() - 2) * 0.05, real, None, [1, 2], [1, 0], [1, 1], groups)
+    assert (got - exact.clamp(-128, 127)).abs().max() <= 0.501
+
+
+def test_the_depthwise_convolution_keeps_channels_apart() -> None:
+    x = torch.zeros(1, 3, 4, 4, dtype=torch.int8)
+    x[0, 1] = 10
+    w_HWO = torch.ones(2, 2, 3, dtype=torch.int8)
+    got = DEPTHWISE(x, 1.0, 0, w_HWO, w_HWO, torch.ones(3), 1.0, 0, None, [2, 2], [1, 1], [0, 0], [1, 1], 3, "none")
+    assert got[0].amax((1, 2)).tolist() == [0.0, 40.0, 0.0]
