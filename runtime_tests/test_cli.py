@@ -269,7 +269,8 @@ def test_a_pt2_with_a_pickle_inside_is_not_opened(edgepass: Cli, tmp_path: Path)
 def test_list_and_json_are_plain(edgepass: Cli) -> None:
     assert "static_wi8_ai8" in [line.split()[0] for line in edgepass("list", "recipes").out.splitlines()]
     targets = json.loads(edgepass("list", "targets", "--json").out)
-    assert [target["name"] for target in targets] == ["coreml", "executorch", "onnx", "tflite"]
+    names = ["coreml", "executorch", "executorch:coreml", "executorch:vulkan", "onnx", "tflite"]
+    assert [target["name"] for target in targets] == names
 
 
 def test_a_missing_extra_names_the_pip_line(edgepass: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
