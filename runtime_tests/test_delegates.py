@@ -16,6 +16,7 @@ from edgepass.cli import cli
 from edgepass.errors import BAD_INPUT, DeviceOnlyError, RefusedError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
+from edgepass.exporters.executorch._images import as_images
 from edgepass.gates import Gates
 from edgepass.judging import Candidate, Standard
 from edgepass.manifest import ArtifactRecord
@@ -55,6 +56,25 @@ class Normed(nn.Module):
         return narrowed
 
 
+class Sequence(nn.Module):
+    """Convolutions along a sequence: dilated, in groups, with and without an activation behind them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv1d(3, 8, 3, padding=2, dilation=2), nn.Conv1d(8, 8, 4, stride=2, groups=2)
+        self.third = nn.Conv1d(8, 5, 1, bias=False)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.third(self.second(torch.relu(self.first(x)))))
+
+
+def sequences() -> list[tuple[Tensor, ...]]:
+    generator = torch.Generator().manual_seed(1)
+    return [(torch.randn(1, 3, 19, generator=generator),) for _ in range(8)]
+
+
 def models() -> dict[str, tuple[nn.Module, Tensor]]:
     torch.manual_seed(0)
     image = nn.Sequential(
@@ -79,8 +99,12 @@ def models() -> dict[str, tuple[nn.Module, Tensor]]:
 
 def task_of(name: str) -> Task:
     model, x = models()[name]
-    samples = Samples(inputs=[torch.randn(8, *x.shape).numpy()])
-    return Task(name=name, source="test", model=model.eval(), args=(x,), calibration=samples, evaluation=samples)
+    return task_with(name, model.eval(), Samples(inputs=[torch.randn(8, *x.shape).numpy()]))
+
+
+def task_with(name: str, model: nn.Module, samples: Samples) -> Task:
+    args = samples.arguments()[0]
+    return Task(name=name, source="test", model=model, args=args, calibration=samples, evaluation=samples)
 
 
 def judged(task: Task, target: str, chosen: str, folder: Path) -> tuple[ArtifactRecord, Path]:
@@ -119,15 +143,49 @@ class TestFiles:
         assert record.audit
         assert record.audit.coverage == 1.0
 
-    def test_a_sequence_convolution_has_no_int8_on_vulkan_and_the_reason_is_said(self, tmp_path: Path) -> None:
-        model = nn.Sequential(nn.Conv1d(3, 5, 3), nn.ReLU()).eval()
-        samples = Samples(inputs=[torch.randn(4, 1, 3, 11).numpy()])
-        task = Task(name="tcn", source="test", model=model, args=samples.arguments()[0], evaluation=samples)
-        with pytest.raises(RefusedError, match="weight_only_wi8_afp32"):
+    def test_convolutions_along_a_sequence_are_int8_on_vulkan_too(self, tmp_path: Path) -> None:
+        """Its own pattern is of images: "not enough values to unpack (expected 4, got 3)"."""
+        job = Job(capture(Sequence(), (torch.zeros(1, 3, 19),)), recipe.read("static_wi8_ai8"), sequences)
+        x = torch.randn(1, 3, 19)
+        images = as_images(job.quantised(fold=True), sequences=True)
+        torch.testing.assert_close(images(x), job.quantised(fold=True)(x), rtol=0, atol=0)
+        task = task_with("tcn", Sequence(), Samples(inputs=[np.stack([x.numpy() for (x,) in sequences()])]))
+        record, path = judged(task, "executorch:vulkan", "static_wi8_ai8", tmp_path)
+        assert record.verdict == "pass", record.reasons
+        assert record.audit
+        assert record.audit.coverage == 1.0
+        assert "vulkan.et_vk.q8ta_conv2d.default" in _child.inspect("executorch", path).ops
+
+    @pytest.mark.parametrize("chosen", ["fp32", "static_wi8_ai8"])
+    @pytest.mark.parametrize("kernel", [(3, 1), (1, 3)])
+    def test_several_sequences_are_one_image_on_vulkan(
+        self, kernel: tuple[int, int], chosen: str, tmp_path: Path
+    ) -> None:
+        """Its convolutions take one image at a time, and a model that folds columns into the batch has several."""
+        torch.manual_seed(0)
+        padding = tuple(k // 2 for k in kernel)
+        model = nn.Sequential(nn.Conv2d(4, 8, kernel, padding=padding), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Tanh()).eval()
+        shape = (8, 3, 4, *(9 if k == 3 else 1 for k in kernel))
+        task = task_with("folded", model, Samples(inputs=[torch.randn(shape).numpy()]))
+        record, _ = judged(task, "executorch:vulkan", chosen, tmp_path)
+        assert record.verdict == "pass", record.reasons
+
+    def test_several_images_stay_outside_vulkan_or_are_refused(self, tmp_path: Path) -> None:
+        model = nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU()).eval()
+        task = task_with("several", model, Samples(inputs=[torch.randn(8, 2, 4, 9, 9).numpy()]))
+        record, _ = judged(task, "executorch:vulkan", "fp32", tmp_path)
+        assert [(f.op, f.reason) for f in record.fallbacks] == [
+            ("aten.convolution.default", "Vulkan's partitioner: op args not supported")
+        ]
+        with pytest.raises(RefusedError, match="one image at a time until pytorch/executorch#22254"):
+            judged(task, "executorch:vulkan", "static_wi8_ai8", tmp_path)
+
+    def test_what_vulkan_cannot_convert_is_refused_with_its_first_cause(self, tmp_path: Path) -> None:
+        model = nn.Sequential(nn.Conv2d(6, 6, 3, groups=6), nn.ReLU()).eval()
+        task = task_with("six", model, Samples(inputs=[torch.randn(4, 1, 6, 9, 9).numpy()]))
+        with pytest.raises(RefusedError, match="depthwise conv requires that OC is divisible by 4"):
             judged(task, "executorch:vulkan", "static_wi8_ai8", tmp_path)
         assert list(tmp_path.iterdir()) == []
-        record, _ = judged(task, "executorch:vulkan", "weight_only_wi8_afp32", tmp_path)
-        assert record.verdict == "pass", record.reasons
 
     def test_two_conversions_to_core_ml_are_told_as_equal(self, tmp_path: Path) -> None:
         task = task_of("normed")

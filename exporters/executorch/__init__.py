@@ -8,7 +8,6 @@ from operator import attrgetter
 from pathlib import Path
 
 import torch
-from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
 from edgepass.errors import MissingExtraError
@@ -48,15 +47,14 @@ def export(job: Job, path: Path) -> Lowered:
     if job.recipe.scheme == "dynamic":
         partitioners.insert(0, XnnpackDynamicallyQuantizedPartitioner())
     with _reasons.collected() as reasons:
-        edge = _edge.lower(_formatted(job), REWRITES, partitioners)
+        edge = _edge.lower(job.program.retrace(_formatted(job)), REWRITES, partitioners)
     return _edge.write(edge, path, "XNNPACK", reasons)
 
 
-def _formatted(job: Job) -> ExportedProgram:
-    """The program in the number formats of its recipe."""
-    if job.recipe.scheme == "static":
-        return job.program.retrace(_own_dequantises(_own_biases(job.quantised(fold=True))))
-    return _edge.formatted(job, FLOAT32_ONLY)
+def _formatted(job: Job) -> GraphModule:
+    """The graph in the number formats of its recipe."""
+    graph = _edge.formatted(job, FLOAT32_ONLY)
+    return _own_dequantises(_own_biases(graph)) if job.recipe.scheme == "static" else graph
 
 
 def _own_biases(module: GraphModule) -> GraphModule:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
+from torch.fx import GraphModule
 
 from edgepass import rewrites
 from edgepass.exporters import Job, Lowered
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
 NO_FALLBACK = ("executorch_call_delegate", "getitem", "alloc")
 
 
-def formatted(job: Job, keep_ops: Collection[OpOverload] = ()) -> ExportedProgram:
-    """The program in the number formats of its recipe; in float16, operations of `keep_ops` stay in float32."""
+def formatted(job: Job, keep_ops: Collection[OpOverload] = ()) -> GraphModule:
+    """A graph in the number formats of its recipe; in float16, operations of `keep_ops` stay in float32."""
     match job.recipe.scheme:
         case "float32":
-            return job.program.exported
+            return job.graph()
         case "float16":
-            return job.program.retrace(to_float16(job.graph(), job.recipe, keep_ops))
+            return to_float16(job.graph(), job.recipe, keep_ops)
         case _:
-            return job.program.retrace(job.quantised(fold=True))
+            return job.quantised(fold=True)
 
 
 def lower(

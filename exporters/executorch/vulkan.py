@@ -1,13 +1,17 @@
 """ExecuTorch with the Vulkan delegate, for GPUs of Android phones: a `.pte`."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch.fx import GraphModule, Node
 
 from edgepass.errors import MissingExtraError, RefusedError
 from edgepass.exporters import Job, Lowered, Spares
 from edgepass.exporters.executorch import _edge
+from edgepass.exporters.executorch._images import as_images
 from edgepass.quantize.recipe import Scheme
 
 extra = "executorch"
@@ -19,7 +23,7 @@ refuses: dict[Scheme, tuple[str, str]] = {
 spares: Spares = {}
 dynamic_batch = "its lowering uses a size that varies before it is known (executorch 1.5.1)"
 
-REWRITES = ("attention", "rms_norm", "alias")
+REWRITES = ("attention", "rms_norm", "mean", "activations", "alias")
 
 
 def export(job: Job, path: Path) -> Lowered:
@@ -32,10 +36,41 @@ def export(job: Job, path: Path) -> Lowered:
     finally:
         logging.root.setLevel(level)  # the import turns everybody's messages on
 
-    ops = {node.target for node in job.program.exported.graph.nodes}
-    if job.recipe.scheme == "static" and torch.ops.aten.conv1d.default in ops:
+    with _declined() as reasons:
+        edge = _edge.lower(job.program.retrace(_formatted(job)), REWRITES, [VulkanPartitioner()])
+    return _edge.write(edge, path, "Vulkan", reasons)
+
+
+def _formatted(job: Job) -> GraphModule:
+    """The graph in the number formats of its recipe. Raises RefusedError for what it cannot be relied on to compute."""
+    int8 = job.recipe.scheme == "static"
+    graph = as_images(_edge.formatted(job), sequences=int8)
+    if int8 and any(node.target == torch.ops.aten.conv2d.default and _several(node) for node in graph.graph.nodes):
         raise RefusedError(
-            f"executorch:vulkan cannot do {job.recipe.name} for this model: its int8 convolutions are of images, and "
-            "the model has one along a sequence; the nearest recipe that it can is weight_only_wi8_afp32"
+            f"executorch:vulkan cannot do {job.recipe.name} for this model: its int8 convolutions took one image at a "
+            "time until pytorch/executorch#22254, and the model gives several; the nearest recipe that it can is fp16"
         )
-    return _edge.write(_edge.lower(_edge.formatted(job), REWRITES, [VulkanPartitioner()]), path, "Vulkan")
+    return graph
+
+
+def _several(conv: Node) -> bool:
+    """Whether a convolution that is as the model has it is of several images."""
+    return "val" in conv.meta and conv.meta["val"].shape[0] > 1
+
+
+@contextmanager
+def _declined() -> Iterator[dict[str, str]]:
+    """Node -> why the partitioner declined it, filled while a program is partitioned inside; it tells only a log."""
+    from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanSupportedOperators
+
+    reasons: dict[str, str] = {}
+    told = VulkanSupportedOperators.log_skip
+
+    def keep(self: VulkanSupportedOperators, node: Node, reason: str) -> None:
+        reasons[node.name] = f"Vulkan's partitioner: {reason}"
+
+    VulkanSupportedOperators.log_skip = keep
+    try:
+        yield reasons
+    finally:
+        VulkanSupportedOperators.log_skip = told
