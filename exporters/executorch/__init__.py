@@ -47,14 +47,14 @@ def export(job: Job, path: Path) -> Lowered:
     if job.recipe.scheme == "dynamic":
         partitioners.insert(0, XnnpackDynamicallyQuantizedPartitioner())
     with _reasons.collected() as reasons:
-        edge = _edge.lower(job.program.retrace(_formatted(job)), REWRITES, partitioners)
+        change = _own if job.recipe.scheme == "static" else None
+        edge = _edge.lower(_edge.program(job, FLOAT32_ONLY, change), REWRITES, partitioners)
     return _edge.write(edge, path, "XNNPACK", reasons)
 
 
-def _formatted(job: Job) -> GraphModule:
-    """The graph in the number formats of its recipe."""
-    graph = _edge.formatted(job, FLOAT32_ONLY)
-    return _own_dequantises(_own_biases(graph)) if job.recipe.scheme == "static" else graph
+def _own(module: GraphModule) -> GraphModule:
+    """`module`, changed in place: layers share nothing that XNNPACK would give the form of the first one's."""
+    return _own_dequantises(_own_biases(module))
 
 
 def _own_biases(module: GraphModule) -> GraphModule:

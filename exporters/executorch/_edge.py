@@ -1,6 +1,6 @@
 """From a program to a .pte, whichever delegates take its parts."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +20,25 @@ if TYPE_CHECKING:
 NO_FALLBACK = ("executorch_call_delegate", "getitem", "alloc")
 
 
-def formatted(job: Job, keep_ops: Collection[OpOverload] = ()) -> GraphModule:
-    """A graph in the number formats of its recipe; in float16, operations of `keep_ops` stay in float32."""
+def program(
+    job: Job,
+    keep_ops: Collection[OpOverload] = (),
+    change: Callable[[GraphModule], GraphModule] | None = None,
+) -> ExportedProgram:
+    """The program in the number formats of its recipe, and with `change` made to its graph.
+
+    In float16, operations of `keep_ops` stay in float32.
+    """
     match job.recipe.scheme:
+        case "float32" if change is None:
+            return job.program.exported
         case "float32":
-            return job.graph()
+            graph = job.graph()
         case "float16":
-            return to_float16(job.graph(), job.recipe, keep_ops)
+            graph = to_float16(job.graph(), job.recipe, keep_ops)
         case _:
-            return job.quantised(fold=True)
+            graph = job.quantised(fold=True)
+    return job.program.retrace(change(graph) if change else graph)
 
 
 def lower(

@@ -37,8 +37,7 @@ def export(job: Job, path: Path) -> Lowered:
         minimum_deployment_target=ct.target.iOS17,
         compute_precision=ct.precision.FLOAT32,  # of what the program itself does not have in float16
     )
-    program = job.program.retrace(_edge.formatted(job, FLOAT32_ONLY))
-    edge = _edge.lower(program, coreml.REWRITES, [CoreMLPartitioner(compile_specs=specs)])
+    edge = _edge.lower(_edge.program(job, FLOAT32_ONLY), coreml.REWRITES, [CoreMLPartitioner(compile_specs=specs)])
     for module in edge.exported_program().graph_module.modules():
         if isinstance(module, LoweredBackendModule):
             module._processed_bytes = _lean(module.processed_bytes)

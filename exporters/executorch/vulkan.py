@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -37,20 +38,23 @@ def export(job: Job, path: Path) -> Lowered:
         logging.root.setLevel(level)  # the import turns everybody's messages on
 
     with _declined() as reasons:
-        edge = _edge.lower(job.program.retrace(_formatted(job)), REWRITES, [VulkanPartitioner()])
+        edge = _edge.lower(_edge.program(job, change=partial(_one_image, job)), REWRITES, [VulkanPartitioner()])
     return _edge.write(edge, path, "Vulkan", reasons)
 
 
-def _formatted(job: Job) -> GraphModule:
-    """The graph in the number formats of its recipe. Raises RefusedError for what it cannot be relied on to compute."""
+def _one_image(job: Job, module: GraphModule) -> GraphModule:
+    """`module`, changed in place, so that its convolutions take one image at a time where they can.
+
+    Raises RefusedError where int8 ones cannot: the partitioner would take them all the same.
+    """
     int8 = job.recipe.scheme == "static"
-    graph = as_images(_edge.formatted(job), sequences=int8)
-    if int8 and any(node.target == torch.ops.aten.conv2d.default and _several(node) for node in graph.graph.nodes):
+    as_images(module, sequences=int8)
+    if int8 and any(node.target == torch.ops.aten.conv2d.default and _several(node) for node in module.graph.nodes):
         raise RefusedError(
             f"executorch:vulkan cannot do {job.recipe.name} for this model: its int8 convolutions took one image at a "
             "time until pytorch/executorch#22254, and the model gives several; the nearest recipe that it can is fp16"
         )
-    return graph
+    return module
 
 
 def _several(conv: Node) -> bool:
