@@ -329,7 +329,7 @@ def test_what_is_used_in_int8_and_in_float_lowers(target: str, tmp_path: Path) -
     path = tmp_path / f"dense{exporters.target(target).suffix}"
     assert exporters.export(target, job, path).fallbacks == []
     runtime = runtimes.runtime(exporters.target(target).runtime)
-    runtime.versions()  # executorch registers its kernels here
+    runtime.prepare(path)  # executorch registers its kernels here
     with torch.no_grad():
         wanted = model(samples[0]).numpy()
     assert parity.compare(wanted, runtime.load(path, 1)([samples[0].numpy()])[0]).sqnr_db > 28

@@ -188,7 +188,7 @@ def test_a_fused_model_lowers_as_what_it_was_made_of(target: str, tmp_path: Path
     path = tmp_path / f"fused{exporters.target(target).suffix}"
     assert exporters.export(target, job, path).fallbacks == []
     runtime = runtimes.runtime(exporters.target(target).runtime)
-    runtime.versions()  # executorch registers its kernels here
+    runtime.prepare(path)  # executorch registers its kernels here
     with torch.no_grad():
         wanted = model(x_BLC)
     torch.testing.assert_close(torch.from_numpy(runtime.load(path, 1)([x_BLC.numpy()])[0]), wanted, rtol=0, atol=1e-5)

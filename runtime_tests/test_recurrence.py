@@ -343,7 +343,7 @@ def test_a_thousand_steps_through_a_file_stay_near_the_whole_window(
     path = tmp_path / f"step{module.suffix}"
     exporters.export(target, job, path)
     runtime = runtimes.runtime(module.runtime)
-    runtime.versions()  # executorch registers its kernels here
+    runtime.prepare(path)  # executorch registers its kernels here
     session = runtime.load(path, 1)
     state = [s.numpy() for s in step.start(1)]
     rows = []

@@ -88,6 +88,7 @@ def test_the_claim_is_marked_untrue_where_it_is() -> None:
         *points(RIVAL, [1, 10, 40, 400, 6400], 100),
         *points("flat", [1, 4, 8, 24, 100], 10),
         *points("slow", [900, 4000, 8000, 24000, 100000], 10),
+        *points("close", [900, 1400, 2800, 4000, 6000], 10),
         *points("steep", [0.01, 0.1, 1, 10, 100], 10),
         *points("large", [1, 4, 8, 24, 100], 900),
         *points("short", [1, 4, 8, 24, None], 10),
@@ -97,7 +98,8 @@ def test_the_claim_is_marked_untrue_where_it_is() -> None:
     assert verdicts == {
         RIVAL: "",
         "flat": "true",
-        "slow": "untrue: slower",
+        "slow": "untrue: no faster",
+        "close": "untrue: no faster",
         "steep": "untrue: steep",
         "large": "untrue: larger",
         "short": "untrue: the longest does not run",

@@ -48,7 +48,7 @@ def main(rounds: int, folder: Path) -> None:
     program = _capture.capture(subject.model, subject.args)
     plan = pipeline.Plan.of(("coreml",), tuple(RECIPES))
     written = pipeline.write(program, plan, "ours", folder, lambda: subject.calibration)
-    coreml.versions()
+    coreml.prepare(written[0].path)
     x = subject.args[0].numpy()
     with torch.inference_mode():
         reference = subject.model(*subject.args).numpy()

@@ -39,6 +39,8 @@ MOST_BYTES = 400_000_000
 POINT_SECONDS = 600
 FLAT = 1.5
 """Greatest exponent of latency over length that counts as scaling."""
+CLEARLY = 0.9
+"""A latency further below the rival's than noise puts it."""
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,9 +120,9 @@ class Summary:
         head = [
             f"One pass of width {DIM} in float32 as a .pte, one thread of this host, {self.kept.date}; latency and "
             "peak memory at each length. The exponent is the slope of log latency over log length from "
-            f"{LENGTHS[1]} tokens to the longest that ran. A mixer scales where, at the longest length, both its "
-            f"latency and its memory are below those of the transformer, and its exponent is {FLAT} or less, halfway "
-            "between linear and square.",
+            f"{LENGTHS[1]} tokens to the longest that ran. A mixer scales where, at the longest length, its latency is "
+            f"below {CLEARLY:.0%} of the transformer's and its memory below the transformer's, and its exponent is "
+            f"{FLAT} or less, halfway between linear and square.",
             "",
             f"| mixer | {' | '.join(f'{n} tokens' for n in LENGTHS)} | exponent | scales |",
             f"|---|{'---:|' * len(LENGTHS)}---:|---|",
@@ -150,11 +152,11 @@ class Summary:
         if rival is None or rival.p50_us is None or rival.peak_bytes is None:
             return "true: the transformer's longest does not run"
         slope = self.exponent(mixer)
-        faster, smaller = ours.p50_us < rival.p50_us, ours.peak_bytes < rival.peak_bytes
+        faster, smaller = ours.p50_us < CLEARLY * rival.p50_us, ours.peak_bytes < rival.peak_bytes
         flat = slope is not None and slope <= FLAT
         if faster and smaller and flat:
             return "true"
-        missing = [text for holds, text in ((faster, "slower"), (smaller, "larger"), (flat, "steep")) if not holds]
+        missing = [text for holds, text in ((faster, "no faster"), (smaller, "larger"), (flat, "steep")) if not holds]
         return f"untrue: {', '.join(missing)}"
 
 
