@@ -132,7 +132,9 @@ def _unrun(record: ArtifactRecord, candidate: Candidate, bounds: Gates, why: str
         notes=[*candidate.notes, *contents.notes],
     )
     verdict, reasons = gates.judge(record, applicable(record, bounds, candidate.recipe))
-    return replace(record, verdict=gates.worst([verdict, "not-evaluated"]), reasons=[f"not run here: {why}", *reasons])
+    outside = ", ".join(dict.fromkeys(fallback.op for fallback in record.fallbacks))
+    why = f"not run here: {why}{outside and '; outside its delegates: '}{outside}"
+    return replace(record, verdict=gates.worst([verdict, "not-evaluated"]), reasons=[why, *reasons])
 
 
 def _holding(record: ArtifactRecord, contents: Contents, candidate: Candidate) -> ArtifactRecord:

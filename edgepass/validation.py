@@ -5,16 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import edgepass.exporters as exporters
-from edgepass import gates, judging, manifest, pipeline
+from edgepass import catalog, gates, judging, manifest, pipeline
 from edgepass.errors import InputError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
 from edgepass.gates import Gates
 from edgepass.judging import Candidate, Standard
 from edgepass.manifest import ArtifactRecord, Manifest
-from edgepass.quantize import audit
 from edgepass.quantize import recipe as recipes
-from edgepass.quantize.recipe import Recipe
 from edgepass.task import Task
 
 
@@ -59,8 +57,14 @@ def validate(
     for file, name in files:
         say(f"judging {file.name}")
         chosen = None if name is None else recipes.read(name)
-        wanted = [] if chosen is None else exporters.requested(judging.runtime_of(file), Job(program, chosen))
-        records.append(_judge(file, chosen, wanted, standard, bounds, made))
+        before = next((a for a in made.artifacts if a.file == file.name), None) if made else None
+        target = before.target if before else _target(file)
+        known = target in catalog.names("targets")
+        wanted = exporters.requested(target, Job(program, chosen)) if chosen and known else []
+        candidate = Candidate(
+            path=file, target=target, runtime=judging.runtime_of(file), recipe=chosen, requested=wanted
+        )
+        records.append(_judge(candidate, standard, bounds, before))
     return pipeline.manifest_of(task, standard, records, bounds)
 
 
@@ -75,19 +79,18 @@ def _listed(folder: Path, made: Manifest) -> list[tuple[Path, str | None]]:
     return [(folder / a.file, a.recipe) for a in made.artifacts]
 
 
-def _judge(
-    file: Path,
-    recipe: Recipe | None,
-    wanted: list[audit.Requested],
-    standard: Standard,
-    bounds: Gates,
-    made: Manifest | None,
-) -> ArtifactRecord:
-    runtime = judging.runtime_of(file)
-    candidate = Candidate(path=file, target=runtime, runtime=runtime, recipe=recipe, requested=wanted)
+def _target(file: Path) -> str:
+    """The target of a file that was made elsewhere, by the longest ending that fits; its runtime where none does."""
+    endings = {exporters.target(name).suffix: name for name in catalog.names("targets")}
+    fitting = [ending for ending in endings if file.name.endswith(ending)]
+    return endings[max(fitting, key=len)] if fitting else judging.runtime_of(file)
+
+
+def _judge(candidate: Candidate, standard: Standard, bounds: Gates, before: ArtifactRecord | None) -> ArtifactRecord:
+    """The record of a file, held against the one `before` that the manifest has of it."""
     record, _ = judging.judge(candidate, standard, bounds)
-    before = next((a for a in made.artifacts if a.file == file.name), None) if made else None
     if before is not None and before.content_sha256 != record.content_sha256:
+        file = candidate.path
         reason = f"{file.name} is not the file that the manifest tells of: its content hash differs"
         return replace(record, verdict=gates.worst(["fail", record.verdict]), reasons=[reason, *record.reasons])
     return record

@@ -177,6 +177,7 @@ class TestFiles:
         assert [(f.op, f.reason) for f in record.fallbacks] == [
             ("aten.convolution.default", "Vulkan's partitioner: op args not supported")
         ]
+        assert record.reasons[0].endswith("outside its delegates: aten.convolution.default")
         with pytest.raises(RefusedError, match="one image at a time until pytorch/executorch#22254"):
             judged(task, "executorch:vulkan", "static_wi8_ai8", tmp_path)
 
@@ -230,8 +231,12 @@ class TestFiles:
             "single-xs.static_wi8_ai8.pte",
             "single-xs.static_wi8_ai8.vulkan.pte",
         ]
-        levels = [a.latency.evidence for a in manifest.read(tmp_path / "out").artifacts if a.latency]
+        made = manifest.read(tmp_path / "out").artifacts
+        levels = [a.latency.evidence for a in made if a.latency]
         assert levels == ["host runtime", "reference executor", "reference executor"]
+        again = CliRunner().invoke(cli, ["validate", str(tmp_path / "out"), "--json"])
+        assert again.exit_code == 0, again.output
+        assert [a["target"] for a in json.loads(again.stdout)["artifacts"]] == ["executorch", *DELEGATES]
 
 
 def flattened(nodes: list[dict[str, object]]) -> bytes:
