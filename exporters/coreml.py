@@ -21,7 +21,7 @@ refuses: dict[Scheme, tuple[str, str]] = {
 spares: Spares = {}
 dynamic_batch = None
 
-REWRITES = ("rms_norm", "alias")
+REWRITES = ("rms_norm", "recurrent", "alias")
 WEIGHTED = ("linear", "conv", "conv_transpose")
 EVERY_WEIGHT = 0
 """Elements below which coremltools leaves a weight alone: none, where its default of 2048 skips small models whole."""

@@ -5,11 +5,12 @@ after    x(f32) ─ kept ─ to(f16) ─ linear(f16 weights) ─ … ─ to(f32)
 """
 
 from collections.abc import Collection
+from typing import Any
 
 import torch
 from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
-from torch.fx.node import map_arg
+from torch.fx.node import map_aggregate, map_arg
 
 from edgepass.quantize.pt2e import module_path
 from edgepass.quantize.recipe import Recipe
@@ -32,6 +33,8 @@ def to_float16(module: GraphModule, recipe: Recipe, keep_ops: Collection[OpOverl
             realised[node] = torch.float32
         else:
             _cast_arguments(module, node, wanted[node], realised)
+            if wanted[node] == torch.float16:
+                _ask_for_halves(node)
             realised[node] = wanted[node]
     module.graph.lint()
     module.recompile()
@@ -54,6 +57,19 @@ def _cast_arguments(module: GraphModule, node: Node, dtype: torch.dtype, realise
 
     node.args = map_arg(node.args, cast)
     node.kwargs = map_arg(node.kwargs, cast)
+
+
+def _ask_for_halves(node: Node) -> None:
+    """Where an operation says the type of what it makes, as zeros and casts do, or leaves it to torch: float16."""
+
+    def half(argument: Any) -> Any:
+        return torch.float16 if argument is torch.float32 else argument
+
+    node.args, node.kwargs = map_aggregate(node.args, half), map_aggregate(node.kwargs, half)
+    schema = getattr(node.target, "_schema", None)
+    typed = schema is not None and any(argument.name == "dtype" for argument in schema.arguments)
+    if typed and not node.all_input_nodes and _is_float(node):
+        node.update_kwarg("dtype", torch.float16)
 
 
 def _is_float(node: Node) -> bool:

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,10 @@ pytestmark = [
 LOOKBACK, HORIZON, CHANNELS = 63, 5, 3
 RECIPES = catalog.names("recipes")
 TARGETS = catalog.names("targets")
+
+
+def slow(target: str) -> Any:
+    return pytest.param(target, marks=pytest.mark.slow)
 
 
 def waves(count: int, seed: int) -> np.ndarray:
@@ -157,6 +162,70 @@ def test_float16_convolutions_of_a_pte_are_told_of_and_not_asked_for(tmp_path: P
     formats = {r.name: r.dtype for r in tflite.audit.weights if r.requested}
     assert set(formats.values()) == {"float16"}
     assert {r.name for r in pte.audit.weights if r.requested} == {n for n in formats if not n.startswith("0.")}
+
+
+class Recurrent(nn.Module):
+    """One of torch's own recurrent layers, and a head."""
+
+    def __init__(self, layer: nn.RNNBase) -> None:
+        super().__init__()
+        self.layer, self.out = layer, nn.Linear(layer.hidden_size * (2 if layer.bidirectional else 1), 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.out(self.layer(x)[0])
+        return y
+
+
+@pytest.mark.parametrize("name", ["fp32", "static_wi8_ai8"])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.GRU(8, 6, batch_first=True),
+        nn.LSTM(8, 6, num_layers=2, batch_first=True, bidirectional=True),
+        nn.RNN(8, 6, nonlinearity="relu"),
+        nn.RNN(8, 6, bias=False),
+    ],
+    ids=["gru", "lstm", "rnn_relu", "rnn_tanh"],
+)
+def test_recurrent_layers_go_to_core_ml(layer: nn.RNNBase, name: str, tmp_path: Path) -> None:
+    samples = Samples(inputs=[torch.randn(8, 1, 7, 8).numpy()])
+    model = Recurrent(layer).eval()
+    task = Task(name="recurrent", source="test", model=model, args=samples.arguments()[0], evaluation=samples)
+    job = Job(capture(model, task.args), recipe.read(name), samples.arguments)
+    exporters.export("coreml", job, tmp_path / "recurrent.mlpackage")
+    standard = Standard(samples=samples, reference=task.reference(samples), score=None)
+    candidate = Candidate(path=tmp_path / "recurrent.mlpackage", target="coreml", runtime="coreml", recipe=job.recipe)
+    record, _ = judging.judge(candidate, standard, Gates())
+    assert record.verdict == "pass", record.reasons
+
+
+class Typed(torch.nn.Module):
+    """Says float32 in so many words, and has a state that begins at zeros, as torch writes that of a GRU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.gru, self.out = torch.nn.GRU(8, 8, batch_first=True), torch.nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.gru(x)[0].to(torch.float32) + torch.ones(8) * torch.full((8,), 0.5) + torch.arange(8)
+        y: torch.Tensor = self.out(torch.tanh(h / 8).float())
+        return y
+
+
+@pytest.mark.parametrize("target", [t if t in ("executorch", "onnx") else slow(t) for t in TARGETS])
+def test_types_that_a_model_names_become_float16_too(target: str, tmp_path: Path) -> None:
+    samples = Samples(inputs=[torch.randn(4, 1, 5, 8).numpy()])
+    model = Typed().eval()
+    task = Task(name="typed", source="test", model=model, args=samples.arguments()[0], evaluation=samples)
+    job, module = Job(capture(model, task.args), recipe.read("fp16")), catalog.load("targets", target)
+    exporters.export(target, job, tmp_path / f"typed{module.suffix}")
+    standard = Standard(samples=samples, reference=task.reference(samples), score=None)
+    candidate = Candidate(
+        path=tmp_path / f"typed{module.suffix}", target=target, runtime=module.runtime, recipe=job.recipe
+    )
+    record, _ = judging.judge(candidate, standard, Gates())
+    assert record.verdict == "pass", record.reasons
 
 
 def test_gptq_beats_rounding_to_nearest_on_smooth_inputs() -> None:
