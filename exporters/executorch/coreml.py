@@ -17,8 +17,13 @@ refuses: dict[Scheme, tuple[str, str]] = coreml.refuses
 spares: Spares = coreml.spares
 dynamic_batch = "its delegate takes shapes that are listed, not a range of them"
 
-# coremltools makes the epsilon of a layer norm float32, and then refuses it beside weights in float16.
-FLOAT32_ONLY = (torch.ops.aten.layer_norm.default,)
+# coremltools makes the epsilon of a layer norm float32, and then refuses it beside weights in float16; what a pad is
+# filled with too, and then the pad and the layer behind it.
+FLOAT32_ONLY = (
+    torch.ops.aten.layer_norm.default,
+    torch.ops.aten.pad.default,
+    torch.ops.aten.constant_pad_nd.default,
+)
 DEBUG = ("executorch_debug_handle_mapping.json", "debug_info.json")
 """For ExecuTorch's profiler. They would be two thirds of a small file, and running it needs neither."""
 
