@@ -142,22 +142,24 @@ def write(
     for recipe in plan.recipes:
         job = Job(program, recipe, calibrate)
         for target_name in plan.targets:
-            target = exporters.target(target_name)
-            path = folder / f"{name}.{recipe.name}{target.suffix}"
+            path = folder / f"{name}.{recipe.name}{exporters.target(target_name).suffix}"
             say(f"writing {path.name}")
-            lowered = exporters.export(target_name, job, path)
-            written.append(
-                Candidate(
-                    path=path,
-                    target=target_name,
-                    runtime=target.runtime,
-                    recipe=recipe,
-                    requested=exporters.requested(target_name, job),
-                    fallbacks=lowered.fallbacks,
-                    notes=[*lowered.notes, *exporters.spared(target_name, job)],
-                )
-            )
+            written.append(convert(target_name, job, path))
     return written
+
+
+def convert(target_name: str, job: Job, path: Path) -> Candidate:
+    """One file, written to `path`, with what judging needs to know of it. Raises UnknownNameError or RefusedError."""
+    lowered = exporters.export(target_name, job, path)
+    return Candidate(
+        path=path,
+        target=target_name,
+        runtime=exporters.target(target_name).runtime,
+        recipe=job.recipe,
+        requested=exporters.requested(target_name, job),
+        fallbacks=lowered.fallbacks,
+        notes=[*lowered.notes, *exporters.spared(target_name, job)],
+    )
 
 
 def evaluation(task: Task) -> Samples:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 # No deadline: a first call imports or compiles, and machines are noisy besides. `make test-all` takes the second.
-settings.register_profile("edgepass", deadline=None, max_examples=25)
+settings.register_profile("edgepass", deadline=None, max_examples=100)
 settings.register_profile("thorough", deadline=None, max_examples=200)
 settings.load_profile("edgepass")
 

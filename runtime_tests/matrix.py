@@ -12,12 +12,12 @@ from typing import Protocol
 import click
 import msgspec
 
-from edgepass import catalog, exporters, judging
+from edgepass import catalog, exporters, judging, pipeline
 from edgepass.errors import InputError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import Program, capture
 from edgepass.gates import Gates
-from edgepass.judging import Candidate, Standard
+from edgepass.judging import Standard
 from edgepass.manifest import Fallback
 from edgepass.quantize import recipe
 from edgepass.task import Task
@@ -101,21 +101,12 @@ class Row:
 
     def cell(self, target: str, name: str) -> Cell:
         """Write the file, run it, judge it."""
-        module = exporters.target(target)
+        suffix = exporters.target(target).suffix
         bounds = Gates(min_delegated=MIN_DELEGATED if target == "executorch" and self.mechanism.grade <= 1 else None)
         try:
             job = self._job(name)
             with TemporaryDirectory(prefix="edgepass-matrix-") as folder:
-                path = Path(folder) / f"{self.mechanism.name}{module.suffix}"
-                lowered = exporters.export(target, job, path)
-                candidate = Candidate(
-                    path=path,
-                    target=target,
-                    runtime=module.runtime,
-                    recipe=job.recipe,
-                    requested=exporters.requested(target, job),
-                    fallbacks=lowered.fallbacks,
-                )
+                candidate = pipeline.convert(target, job, Path(folder) / f"{self.mechanism.name}{suffix}")
                 record, _ = judging.judge(candidate, self.standard, bounds)
         except InputError as error:
             return Cell(target=target, recipe=name, verdict="not written", reasons=(str(error),))

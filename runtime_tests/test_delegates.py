@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edgepass import exporters, judging, manifest
+from edgepass import exporters, judging, manifest, pipeline
 from edgepass.cli import cli
 from edgepass.errors import BAD_INPUT, DeviceOnlyError, RefusedError
 from edgepass.exporters import Job
@@ -110,19 +110,9 @@ def task_with(name: str, model: nn.Module, samples: Samples) -> Task:
 def judged(task: Task, target: str, chosen: str, folder: Path) -> tuple[ArtifactRecord, Path]:
     assert task.evaluation
     job = Job(capture(task.module, task.args), recipe.read(chosen), task.evaluation.arguments)
-    module = exporters.target(target)
-    path = folder / f"{task.name}{module.suffix}"
-    lowered = exporters.export(target, job, path)
+    path = folder / f"{task.name}{exporters.target(target).suffix}"
     standard = Standard(samples=task.evaluation, reference=task.reference(task.evaluation), score=None)
-    candidate = Candidate(
-        path=path,
-        target=target,
-        runtime=module.runtime,
-        recipe=job.recipe,
-        requested=exporters.requested(target, job),
-        fallbacks=lowered.fallbacks,
-    )
-    return judging.judge(candidate, standard, Gates())[0], path
+    return judging.judge(pipeline.convert(target, job, path), standard, Gates())[0], path
 
 
 class TestFiles:

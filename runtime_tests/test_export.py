@@ -94,18 +94,9 @@ def test_every_file_is_within_its_recipes_bounds(
             exporters.check(module, target, job.recipe, None)
         return
     path = tmp_path / f"tiny{module.suffix}"
-    lowered = exporters.export(target, job, path)
+    candidate = pipeline.convert(target, job, path)
     contents = _child.inspect(module.runtime, path)
     assert {x.dtype for x in (*contents.inputs, *contents.outputs)} == {"float32"}, "as the model's own"
-    wanted = exporters.requested(target, job)
-    candidate = Candidate(
-        path=path,
-        target=target,
-        runtime=module.runtime,
-        recipe=job.recipe,
-        requested=wanted,
-        fallbacks=lowered.fallbacks,
-    )
     record, _ = judging.judge(candidate, standard, Gates())
     assert record.verdict == "pass", record.reasons
     assert record.parity
@@ -124,14 +115,16 @@ def test_one_quantised_graph_serves_every_target(
     task: Task, jobs: dict[str, Job], standard: Standard, tmp_path: Path
 ) -> None:
     job = jobs["static_wi8_ai8"]
-    ratios = []
+    ratios = {}
     for target in TARGETS:
         module = catalog.load("targets", target)
         path = tmp_path / f"tiny{module.suffix}"
         exporters.export(target, job, path)
         outputs = _child.run(module.runtime, path, standard.samples.inputs, latency_runs=1).outputs
-        ratios.append(judging.worst_parity(standard.reference, outputs).sqnr_db)
-    assert max(ratios) - min(ratios) < 1.0, dict(zip(TARGETS, ratios, strict=True))
+        ratios[target] = judging.worst_parity(standard.reference, outputs).sqnr_db
+    formats = [ratio for target, ratio in ratios.items() if ":" not in target]
+    assert max(formats) - min(formats) < 0.6, ratios
+    assert min(ratios.values()) > max(formats) - 0.6, ratios  # a delegate may keep more in float, never less
 
 
 def test_convolutions_with_batch_norm_are_int8_in_every_file(tmp_path: Path) -> None:
@@ -192,9 +185,8 @@ def test_recurrent_layers_go_to_core_ml(layer: nn.RNNBase, name: str, tmp_path: 
     model = Recurrent(layer).eval()
     task = Task(name="recurrent", source="test", model=model, args=samples.arguments()[0], evaluation=samples)
     job = Job(capture(model, task.args), recipe.read(name), samples.arguments)
-    exporters.export("coreml", job, tmp_path / "recurrent.mlpackage")
+    candidate = pipeline.convert("coreml", job, tmp_path / "recurrent.mlpackage")
     standard = Standard(samples=samples, reference=task.reference(samples), score=None)
-    candidate = Candidate(path=tmp_path / "recurrent.mlpackage", target="coreml", runtime="coreml", recipe=job.recipe)
     record, _ = judging.judge(candidate, standard, Gates())
     assert record.verdict == "pass", record.reasons
 
@@ -218,12 +210,9 @@ def test_types_that_a_model_names_become_float16_too(target: str, tmp_path: Path
     samples = Samples(inputs=[torch.randn(4, 1, 5, 8).numpy()])
     model = Typed().eval()
     task = Task(name="typed", source="test", model=model, args=samples.arguments()[0], evaluation=samples)
-    job, module = Job(capture(model, task.args), recipe.read("fp16")), catalog.load("targets", target)
-    exporters.export(target, job, tmp_path / f"typed{module.suffix}")
+    job = Job(capture(model, task.args), recipe.read("fp16"))
+    candidate = pipeline.convert(target, job, tmp_path / f"typed{exporters.target(target).suffix}")
     standard = Standard(samples=samples, reference=task.reference(samples), score=None)
-    candidate = Candidate(
-        path=tmp_path / f"typed{module.suffix}", target=target, runtime=module.runtime, recipe=job.recipe
-    )
     record, _ = judging.judge(candidate, standard, Gates())
     assert record.verdict == "pass", record.reasons
 

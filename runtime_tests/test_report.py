@@ -347,6 +347,9 @@ def test_the_terminal_table_fits_100_columns_and_marks_the_evidence() -> None:
     assert text.count("26.6 r") == 1
     assert "r: reference executor, not the device's runtime" in text
     assert [text.count(w) for w in ("pass", "FAIL", "evaluated")] == [4, 1, 1]
+    wide = Console(width=140, record=True, file=io.StringIO())
+    wide.print(report.table(manifest))
+    assert wide.export_text().count("not evaluated") == 1  # which may stand on two lines of a narrow one
 
 
 def test_markup_in_names_is_not_obeyed_by_the_terminal() -> None:

@@ -5,6 +5,8 @@ Variates and frames are never merged. An axis of n tokens becomes one of ceil(n 
 Shapes: B batch, N tokens of D channels come in, M of E go out; S sequences or frames of R rows and C columns.
 """
 
+from abc import ABC, abstractmethod
+
 import msgspec
 from torch import Tensor, nn
 
@@ -12,7 +14,7 @@ from edgepass.models.cells import on, plane
 from edgepass.parts import Tokens
 
 
-class Halving(nn.Module):
+class Halving(nn.Module, ABC):
     """x_BND -> x_BME, as `tokens` tell. A subclass says in `halved` what becomes of pictures, with these sizes of it.
 
     `kernel`, `stride` and `padding` are of a convolution or a pool over [S, D, R, C]; a series has one row.
@@ -31,6 +33,6 @@ class Halving(nn.Module):
         y_SERC = self.halved(x_BND.reshape(-1, *self.plane, x_BND.shape[-1]).permute(0, 3, 1, 2))
         return y_SERC.permute(0, 2, 3, 1).reshape(-1, self.tokens.count, self.tokens.dim)
 
+    @abstractmethod
     def halved(self, x_SDRC: Tensor) -> Tensor:
         """[S, D, R, C] -> [S, E, ceil(R / 2), ceil(C / 2)]."""
-        raise NotImplementedError
