@@ -31,7 +31,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     mechanism: str
     date: str
     code: str
-    """SHA-256 of the mechanism's file without its docstrings, as Python reads it."""
+    """SHA-256 of the mechanism's file without its docstrings and imports, as Python reads it."""
     versions: dict[str, str]
     parameters: int
     cells: tuple[Cell, ...]
@@ -43,12 +43,17 @@ def code(mechanism: Subject) -> str:
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
-            node.body = [n for n in body if not _is_text(n)]  # type: ignore[attr-defined]
+            node.body = [n for n in body if not _is_text(n) and not _is_import(n)]  # type: ignore[attr-defined]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _is_import(node: ast.AST) -> bool:
+    """Where a name comes from is not what is done with it."""
+    return isinstance(node, (ast.Import, ast.ImportFrom))
 
 
 def measure(mechanism: Subject) -> Measured:
