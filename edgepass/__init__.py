@@ -4,14 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgepass.gates import Gates
-    from edgepass.manifest import Manifest
+    from edgepass.judging.gates import Gates
+    from edgepass.judging.manifest import Manifest
     from edgepass.pipeline import build
 
 __version__ = "0.1.0"
 __all__ = ["Gates", "Manifest", "__version__", "build"]
 
-_HOMES = {"Gates": "edgepass.gates", "Manifest": "edgepass.manifest", "build": "edgepass.pipeline"}
+_HOMES = {"Gates": "edgepass.judging.gates", "Manifest": "edgepass.judging.manifest", "build": "edgepass.pipeline"}
 
 
 def __getattr__(name: str) -> Any:

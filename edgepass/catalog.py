@@ -14,8 +14,8 @@ from edgepass.errors import UnknownNameError
 MODULES = {
     "embeddings": "edgepass.models.embeddings",
     "encodings": "edgepass.models.encodings",
-    "mixers": "edgepass.mixers",
-    "channel_mixers": "edgepass.channel_mixers",
+    "mixers": "edgepass.models.mixers",
+    "channel_mixers": "edgepass.models.channel_mixers",
     "merges": "edgepass.models.merges",
     "topologies": "edgepass.models.topologies",
     "heads": "edgepass.models.heads",

@@ -11,18 +11,19 @@ from safetensors.numpy import save
 from torch import Tensor
 
 import edgepass.exporters as exporters
-from edgepass import gates, judging, manifest, report, staging
-from edgepass.data.windows import spread
+from edgepass import staging
 from edgepass.errors import DeviceOnlyError, InputError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import Program, capture
-from edgepass.gates import Gates
-from edgepass.judging import Candidate, Standard, Yardstick
-from edgepass.manifest import ArtifactRecord, Manifest, ModelInfo, TensorSpec
+from edgepass.judging import gates, manifest, verdict
+from edgepass.judging.gates import Gates
+from edgepass.judging.manifest import ArtifactRecord, Manifest, ModelInfo, TensorSpec
+from edgepass.judging.verdict import Candidate, Standard, Yardstick
 from edgepass.quantize import recipe as recipes
 from edgepass.quantize.recipe import Recipe
+from edgepass.report import page
 from edgepass.runtimes import Array
-from edgepass.task import Samples, Score, Task, check_args, collect, default_score, synthetic
+from edgepass.task import Samples, Score, Task, check_args, collect, default_score, spread, synthetic
 
 TARGETS = ("executorch", "coreml", "tflite")
 RECIPE = "static_wi8_ai8"
@@ -121,11 +122,11 @@ def export(
         judged: list[tuple[ArtifactRecord, list[Array]]] = []
         for candidate in written:
             say(f"judging {candidate.path.name}")
-            judged.append(judging.judge(candidate, standard, bounds, yardsticks[candidate.target]))
+            judged.append(verdict.judge(candidate, standard, bounds, yardsticks[candidate.target]))
         records = _golden(folder, task, standard, judged)
         result = manifest_of(task, standard, records, bounds)
         result.write(folder)
-        report.write(folder)
+        page.write(folder)
     return result
 
 
@@ -183,7 +184,7 @@ def _yardsticks(
         try:
             if not asked:
                 exporters.export(name, job, path)
-            sticks[name] = judging.time_float(path, target.runtime, standard.samples, standard.threads)
+            sticks[name] = verdict.time_float(path, target.runtime, standard.samples, standard.threads)
         except DeviceOnlyError:
             sticks[name] = None
         finally:

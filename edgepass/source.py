@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.export import ExportedProgram
 
-from edgepass import catalog, models, run, task
-from edgepass.data.baselines import CHUNK
-from edgepass.data.series import read_csv
-from edgepass.data.windows import Floats, windows
+from edgepass import catalog, models, task
 from edgepass.errors import InputError, UnknownNameError, first_line
-from edgepass.manifest import Metric
+from edgepass.judging.manifest import Metric
 from edgepass.models.truncation import truncated
 from edgepass.runtimes import Array, _child
-from edgepass.runtimes._pt2 import load_program
+from edgepass.runtimes.eager._archive import load_program
+from edgepass.series import run
+from edgepass.series.baselines import CHUNK
+from edgepass.series.table import read_csv
+from edgepass.series.windows import Floats, windows
 from edgepass.task import Samples, Score, Task
 
 LOOKBACK, HORIZON = 336, 96

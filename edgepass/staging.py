@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgepass import manifest
 from edgepass.errors import InputError
+from edgepass.judging import manifest
 
 MARK = ".partial"
 

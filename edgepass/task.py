@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from edgepass.data.windows import spread
 from edgepass.errors import InputError, first_line
-from edgepass.manifest import DataInfo, Metric
+from edgepass.judging.manifest import DataInfo, Metric
 from edgepass.runtimes import Array
 
 SYNTHETIC_SAMPLES = 32
@@ -227,6 +227,13 @@ def synthetic(args: tuple[Tensor, ...], seed: int) -> Samples:
         else:
             inputs.append(np.broadcast_to(arg.numpy(), shape).copy())
     return Samples(inputs=inputs, synthetic=True)
+
+
+def spread(count: int, samples: int | None) -> NDArray[np.intp]:
+    """`samples` indices spread evenly over range(count), all of them when None or when there are no more."""
+    if samples is None or samples >= count:
+        return np.arange(count)
+    return np.linspace(0, count - 1, max(samples, 1)).round().astype(np.intp)
 
 
 def natural(key: str) -> list[tuple[int, str]]:

@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import edgepass.exporters as exporters
-from edgepass import catalog, gates, judging, manifest, pipeline
+from edgepass import catalog, pipeline
 from edgepass.errors import InputError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
-from edgepass.gates import Gates
-from edgepass.judging import Candidate, Standard
-from edgepass.manifest import ArtifactRecord, Manifest
+from edgepass.judging import files, gates, manifest, verdict
+from edgepass.judging.gates import Gates
+from edgepass.judging.manifest import ArtifactRecord, Manifest
+from edgepass.judging.verdict import Candidate, Standard
 from edgepass.quantize import recipe as recipes
 from edgepass.task import Task
 
@@ -31,12 +32,12 @@ def validate(
     Raises InputError when there is no reference, and ArtifactError when there is no such file.
     """
     made = manifest.read(path) if _is_output(path) else None
-    files = _listed(path, made) if made else [(path, recipe)]
+    listed = _listed(path, made) if made else [(path, recipe)]
     model = reference or (made.model.source if made else None)
     if model is None:
         raise InputError(f"{path} does not say which model it was made from; name it with --reference MODEL")
-    for file, _ in files:
-        judging.runtime_of(file)
+    for file, _ in listed:
+        files.runtime_of(file)
     say(f"loading {model}")
     try:
         task = load(model)
@@ -54,16 +55,14 @@ def validate(
     )
     program = capture(task.model, task.args, decompositions=task.decompositions)
     records: list[ArtifactRecord] = []
-    for file, name in files:
+    for file, name in listed:
         say(f"judging {file.name}")
         chosen = None if name is None else recipes.read(name)
         before = next((a for a in made.artifacts if a.file == file.name), None) if made else None
         target = before.target if before else _target(file)
         known = target in catalog.names("targets")
         wanted = exporters.requested(target, Job(program, chosen)) if chosen and known else []
-        candidate = Candidate(
-            path=file, target=target, runtime=judging.runtime_of(file), recipe=chosen, requested=wanted
-        )
+        candidate = Candidate(path=file, target=target, runtime=files.runtime_of(file), recipe=chosen, requested=wanted)
         records.append(_judge(candidate, standard, bounds, before))
     return pipeline.manifest_of(task, standard, records, bounds)
 
@@ -83,12 +82,12 @@ def _target(file: Path) -> str:
     """The target of a file that was made elsewhere, by the longest ending that fits; its runtime where none does."""
     endings = {exporters.target(name).suffix: name for name in catalog.names("targets")}
     fitting = [ending for ending in endings if file.name.endswith(ending)]
-    return endings[max(fitting, key=len)] if fitting else judging.runtime_of(file)
+    return endings[max(fitting, key=len)] if fitting else files.runtime_of(file)
 
 
 def _judge(candidate: Candidate, standard: Standard, bounds: Gates, before: ArtifactRecord | None) -> ArtifactRecord:
     """The record of a file, held against the one `before` that the manifest has of it."""
-    record, _ = judging.judge(candidate, standard, bounds)
+    record, _ = verdict.judge(candidate, standard, bounds)
     if before is not None and before.content_sha256 != record.content_sha256:
         file = candidate.path
         reason = f"{file.name} is not the file that the manifest tells of: its content hash differs"

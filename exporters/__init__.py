@@ -14,7 +14,7 @@ from torch.fx import GraphModule
 from edgepass import catalog
 from edgepass.errors import EdgepassError, RefusedError, one_line
 from edgepass.exporters._capture import Program, quiet
-from edgepass.manifest import Fallback
+from edgepass.judging.manifest import Fallback
 from edgepass.quantize import audit, pt2e
 from edgepass.quantize.audit import Requested
 from edgepass.quantize.recipe import Recipe, Scheme

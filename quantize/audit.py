@@ -16,7 +16,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
-from edgepass.manifest import Audit, Weight
+from edgepass.judging.manifest import Audit, Weight
 from edgepass.quantize.pt2e import WEIGHTED, module_path
 from edgepass.quantize.recipe import Recipe
 

@@ -8,7 +8,7 @@ import msgspec
 
 from edgepass import catalog
 from edgepass.errors import InputError
-from edgepass.gates import Gates
+from edgepass.judging.gates import Gates
 
 Scheme = Literal["float32", "float16", "weight-only", "dynamic", "static"]
 

@@ -12,13 +12,14 @@ from typing import Protocol
 import click
 import msgspec
 
-from edgepass import catalog, exporters, judging, pipeline
+from edgepass import catalog, exporters, pipeline
 from edgepass.errors import InputError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import Program, capture
-from edgepass.gates import Gates
-from edgepass.judging import Standard
-from edgepass.manifest import Fallback
+from edgepass.judging import verdict
+from edgepass.judging.gates import Gates
+from edgepass.judging.manifest import Fallback
+from edgepass.judging.verdict import Standard
 from edgepass.quantize import recipe
 from edgepass.task import Task
 from runtime_tests.compositions import COMPOSITIONS
@@ -63,7 +64,7 @@ class Subject(Protocol):
 
     @property
     def grade(self) -> int:
-        """How it exports, by edgepass.parts.GRADES."""
+        """How it exports, by edgepass.models.parts.GRADES."""
         ...
 
     def task(self) -> Task:
@@ -107,7 +108,7 @@ class Row:
             job = self._job(name)
             with TemporaryDirectory(prefix="edgepass-matrix-") as folder:
                 candidate = pipeline.convert(target, job, Path(folder) / f"{self.mechanism.name}{suffix}")
-                record, _ = judging.judge(candidate, self.standard, bounds)
+                record, _ = verdict.judge(candidate, self.standard, bounds)
         except InputError as error:
             return Cell(target=target, recipe=name, verdict="not written", reasons=(str(error),))
         return Cell(

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgepass import catalog, parts
+from edgepass import catalog
+from edgepass.models import parts
 from edgepass.models.config import Config
 from edgepass.models.forecaster import Forecaster
+from edgepass.models.parts import Tokens
 from edgepass.models.passformer import Passformer
 from edgepass.models.streaming import OneStep, is_recurrent
-from edgepass.parts import Tokens
 from edgepass.runtimes import Array
 from edgepass.task import Samples, Task
 
@@ -61,7 +62,7 @@ class Mechanism:
 
     @property
     def grade(self) -> int:
-        """How it exports, by edgepass.parts.GRADES; a step holds a state."""
+        """How it exports, by edgepass.models.parts.GRADES; a step holds a state."""
         return 2 if self.kind == "steps" else int(self.module.GRADE)
 
     def config(self) -> Config:

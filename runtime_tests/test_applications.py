@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass import catalog, exporters, parts
+from edgepass import catalog, exporters
 from edgepass.errors import InputError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
+from edgepass.models import parts
 from edgepass.models.config import Config, PassConfig, TrunkConfig
 from edgepass.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from edgepass.models.pair import Pair, PairConfig
+from edgepass.models.parts import Tokens
 from edgepass.models.passformer import Passformer
-from edgepass.parts import Tokens
 from edgepass.quantize import recipe
 
 ATTEND = {"mixer": {"name": "local_attention", "heads": 2, "window": 4}, "channel_mixer": {"name": "feed_forward"}}

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from edgepass import parts
 from edgepass.errors import InputError
-from edgepass.models import create
+from edgepass.models import create, parts
 from edgepass.models.config import Config
-from edgepass.parts import Tokens
+from edgepass.models.parts import Tokens
 
 DIM = 8
 GRIDS = [(3, 5), (1, 7), (7, 1), (2, 3, 4)]

@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass import parts
-from edgepass.channel_mixers import adapter, polynomial, sparse_relu
 from edgepass.errors import InputError
-from edgepass.models import create
+from edgepass.models import create, parts
+from edgepass.models.channel_mixers import adapter, polynomial, sparse_relu
 from edgepass.models.config import Config, PassConfig
+from edgepass.models.parts import Tokens
 from edgepass.models.passes import Pass
-from edgepass.parts import Tokens
 
 ALL = [
     {"name": "feed_forward"},

@@ -330,7 +330,7 @@ def test_a_stopped_export_leaves_nothing_that_looks_finished(sign: signal.Signal
 
 
 def test_the_published_schema_holds_the_manifest() -> None:
-    from edgepass.manifest import Manifest, schema
+    from edgepass.judging.manifest import Manifest, schema
 
     properties = schema()["$defs"]["Manifest"]["properties"]
     assert {"schema", "verdict", "model", "versions", "seed", "data", "artifacts"} <= set(properties)
@@ -369,7 +369,7 @@ def test_a_sample_of_a_scalar_is_a_tensor() -> None:
 
 
 def test_a_header_may_hold_quoted_commas(tmp_path: Path) -> None:
-    from edgepass.data.series import read_csv
+    from edgepass.series.table import read_csv
 
     (tmp_path / "ä b.csv").write_text('"day, é","x,1"\n2024-01-01,1\n2024-01-02,2\n')
     assert read_csv(tmp_path / "ä b.csv").columns == ("x,1",)

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgepass.data import baselines, demo, windows
-from edgepass.data.series import Series, read_csv
 from edgepass.errors import InputError, MissingExtraError
+from edgepass.series import baselines, vic_elec, windows
+from edgepass.series.table import Series, read_csv
+from edgepass.task import spread
 
 ETT = Path(__file__).parents[2] / "shared" / "data" / "ETT-small" / "ETTh1.csv"
 needs_ett = pytest.mark.skipif(not ETT.is_file(), reason="ETTh1.csv is not at ../shared/data/ETT-small/")
@@ -225,7 +226,7 @@ def test_the_scaler_knows_the_training_rows_alone() -> None:
 
 @given(count=st.integers(1, 50), samples=st.none() | st.integers(1, 60))
 def test_spread_samples_are_distinct_and_reach_from_end_to_end(count: int, samples: int | None) -> None:
-    got = windows.spread(count, samples).tolist()
+    got = spread(count, samples).tolist()
     assert len(set(got)) == len(got) == min(count, samples or count)
     assert got[0] == 0
     assert got[-1] == count - 1 or samples == 1
@@ -304,7 +305,7 @@ def test_ridge_on_etth1_has_the_known_error(lookback: int, mse: float, mae: floa
 
 def test_the_demo_data_is_half_hourly_demand(tmp_path: Path) -> None:
     pytest.importorskip("tsdata", reason="needs pip install 'edgepass[demo]'")
-    got = read_csv(demo.write_csv(tmp_path / "demand.csv"))
+    got = read_csv(vic_elec.write_csv(tmp_path / "demand.csv"))
     assert got.columns == ("demand",)
     assert len(got) == 52_608
     assert got.seasons == (48, 336)
@@ -315,7 +316,7 @@ def test_the_demo_data_is_half_hourly_demand(tmp_path: Path) -> None:
 def test_the_demo_without_its_package_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "tsdata.fpp3", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'edgepass\[demo\]'"):
-        demo.vic_elec()
+        vic_elec.vic_elec()
 
 
 @pytest.mark.parametrize(

@@ -11,20 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edgepass import exporters, judging, manifest, pipeline
+from edgepass import exporters, pipeline
 from edgepass.cli import cli
 from edgepass.errors import BAD_INPUT, DeviceOnlyError, RefusedError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
 from edgepass.exporters.executorch._images import as_images
-from edgepass.gates import Gates
-from edgepass.judging import Candidate, Standard
-from edgepass.manifest import ArtifactRecord
+from edgepass.judging import manifest, verdict
+from edgepass.judging.gates import Gates
+from edgepass.judging.manifest import ArtifactRecord
+from edgepass.judging.verdict import Candidate, Standard
 from edgepass.models import create
 from edgepass.quantize import recipe
-from edgepass.runtimes import _child, _pte_coreml
-from edgepass.runtimes._pte import File
-from edgepass.runtimes._vulkan_ops import FORMULAS
+from edgepass.runtimes import _child
+from edgepass.runtimes.executorch import _coreml
+from edgepass.runtimes.executorch._file import File
+from edgepass.runtimes.executorch._vulkan.formulas import FORMULAS
 from edgepass.task import Samples, Task
 
 converts = [
@@ -112,7 +114,7 @@ def judged(task: Task, target: str, chosen: str, folder: Path) -> tuple[Artifact
     job = Job(capture(task.module, task.args), recipe.read(chosen), task.evaluation.arguments)
     path = folder / f"{task.name}{exporters.target(target).suffix}"
     standard = Standard(samples=task.evaluation, reference=task.reference(task.evaluation), score=None)
-    return judging.judge(pipeline.convert(target, job, path), standard, Gates())[0], path
+    return verdict.judge(pipeline.convert(target, job, path), standard, Gates())[0], path
 
 
 class TestFiles:
@@ -199,10 +201,10 @@ class TestFiles:
         assert task.evaluation
         standard = Standard(samples=task.evaluation, reference=task.reference(task.evaluation), score=None)
         candidate = Candidate(path=strange, target="executorch", runtime="executorch", recipe=recipe.read("fp32"))
-        record, outputs = judging.judge(candidate, standard, Gates(max_size=1))
+        record, outputs = verdict.judge(candidate, standard, Gates(max_size=1))
         assert (record.verdict, outputs) == ("fail", [])
         assert record.reasons[0].startswith("not run here: strange.pte runs on StrangeChipXY")
-        record, _ = judging.judge(candidate, standard, Gates())
+        record, _ = verdict.judge(candidate, standard, Gates())
         assert record.verdict == "not-evaluated"
         assert record.latency is None
         assert record.memory
@@ -240,20 +242,20 @@ def test_no_name_in_a_core_ml_payload_leads_out_of_its_folder(name: str, tmp_pat
     nodes: list[dict[str, object]] = [
         {"kind": 0, "dataRegion": region, "children": {}},
         {"kind": 1, "dataRegion": region, "children": {name: 0}},
-        {"kind": 1, "dataRegion": region, "children": {_pte_coreml.MODEL: 1}},
+        {"kind": 1, "dataRegion": region, "children": {_coreml.MODEL: 1}},
     ]
     with pytest.raises(ValueError, match="holds no Core ML package"):
-        _pte_coreml._unpacked(flattened(nodes), tmp_path, 0)
-    assert [p.name for p in tmp_path.rglob("*")] == [_pte_coreml.MODEL]
+        _coreml._unpacked(flattened(nodes), tmp_path, 0)
+    assert [p.name for p in tmp_path.rglob("*")] == [_coreml.MODEL]
 
 
 def test_a_core_ml_payload_that_refers_to_itself_is_refused(tmp_path: Path) -> None:
     nodes: list[dict[str, object]] = [
         {"kind": 1, "dataRegion": {}, "children": {"again": 0}},
-        {"kind": 1, "dataRegion": {}, "children": {_pte_coreml.MODEL: 0}},
+        {"kind": 1, "dataRegion": {}, "children": {_coreml.MODEL: 0}},
     ]
     with pytest.raises(ValueError, match="holds no Core ML package"):
-        _pte_coreml._unpacked(flattened(nodes), tmp_path, 0)
+        _coreml._unpacked(flattened(nodes), tmp_path, 0)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 9), st.sampled_from(["none", "relu"]))

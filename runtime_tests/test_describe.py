@@ -16,13 +16,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edgepass import _reach, catalog, source
-from edgepass.description import Description, describe
+from edgepass import catalog, source
+from edgepass.describing import reach as reaches
+from edgepass.describing.description import Description, describe
 from edgepass.errors import InputError, UnknownNameError
 from edgepass.models import create
 from edgepass.models.config import Config, PassConfig
+from edgepass.models.parts import Tokens
 from edgepass.models.passes import Pass
-from edgepass.parts import Tokens
 from edgepass.task import Task
 from runtime_tests.conftest import Done
 from runtime_tests.mechanisms import Mechanism
@@ -117,7 +118,7 @@ def test_activations_are_the_tensors_alive_at_once() -> None:
 @example(tokens=23, window=7)
 def test_a_local_pass_reaches_its_window_and_no_further(tokens: int, window: int) -> None:
     local = Pass(Tokens((tokens,), 8), PassConfig(mixer={"name": "local_attention", "heads": 2, "window": window}))
-    reach = _reach.measure(local, (torch.zeros(1, tokens, 8),), (tokens,))
+    reach = reaches.measure(local, (torch.zeros(1, tokens, 8),), (tokens,))
     assert reach.tokens == min(window, tokens)
     assert reach.span == (min(window, tokens),)
 
@@ -145,27 +146,27 @@ def test_a_gate_of_the_whole_pass_lets_every_token_reach_every_other() -> None:
     gated = Pass(Tokens((11,), 8), PassConfig(channel_mixer=FEED, gate="pass"))
     alone = Pass(Tokens((11,), 8), PassConfig(channel_mixer=FEED, gate="values"))
     x_BND = torch.zeros(1, 11, 8)
-    assert _reach.measure(gated, (x_BND,), (11,)).tokens == 11
-    assert _reach.measure(alone, (x_BND,), (11,)).tokens == 1
+    assert reaches.measure(gated, (x_BND,), (11,)).tokens == 11
+    assert reaches.measure(alone, (x_BND,), (11,)).tokens == 1
 
 
 def test_a_pass_that_starts_as_its_skip_reaches_as_far_as_training_can_take_it() -> None:
     closed = Pass(Tokens((12,), 8), PassConfig(mixer={"name": "local_attention", "window": 5}, scale=0.0))
     before = copy.deepcopy(closed.state_dict())
-    assert _reach.measure(closed, (torch.zeros(1, 12, 8),), (12,)).tokens == 5
+    assert reaches.measure(closed, (torch.zeros(1, 12, 8),), (12,)).tokens == 5
     assert all(torch.equal(value, before[name]) for name, value in closed.state_dict().items())
 
 
 def test_reach_is_told_along_each_axis_of_a_grid() -> None:
     choice = {"name": "axial_attention", "heads": 2}
     tokens = Tokens((3, 5), 8, variates=3)
-    reach = _reach.measure(Pass(tokens, PassConfig(mixer=choice)), (torch.zeros(1, 15, 8),), tokens.grid)
+    reach = reaches.measure(Pass(tokens, PassConfig(mixer=choice)), (torch.zeros(1, 15, 8),), tokens.grid)
     assert (reach.span, reach.grid) == ((3, 5), (3, 5))
 
 
 def test_of_a_long_sequence_some_outputs_are_looked_at_the_ends_among_them() -> None:
-    some = _reach._some(1000).tolist()
-    assert len(some) == len(set(some)) == _reach.OUTPUTS
+    some = reaches._some(1000).tolist()
+    assert len(some) == len(set(some)) == reaches.OUTPUTS
     assert {0, 999} <= set(some) <= set(range(1000))
 
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from edgepass import parts
-from edgepass.baking import Baked
 from edgepass.errors import InputError
+from edgepass.models import parts
+from edgepass.models.baking import Baked
 from edgepass.models.encodings import _grid, grid_code, sequence_code
-from edgepass.parts import Tokens
+from edgepass.models.parts import Tokens
 
 BAKED = ["time2vec", "grid_code", "sequence_code"]
 GRIDS = [(1,), (23,), (3, 8), (4, 3, 2)]

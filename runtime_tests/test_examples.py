@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from edgepass import catalog, examples, pipeline, source
 from edgepass.examples import sensors, text, two_modalities, video
-from edgepass.gates import Gates
+from edgepass.judging.gates import Gates
 from edgepass.task import Samples, Task
 
 pytestmark = [

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 import edgepass
-from edgepass import catalog, exporters, gates, judging, models, parity, pipeline, runtimes
+from edgepass import catalog, exporters, models, pipeline, runtimes
 from edgepass.errors import CaptureError, RefusedError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import Program, capture
-from edgepass.gates import Gates
-from edgepass.judging import Candidate, Standard
-from edgepass.manifest import ArtifactRecord
+from edgepass.judging import gates, parity, verdict
+from edgepass.judging.gates import Gates
+from edgepass.judging.manifest import ArtifactRecord
+from edgepass.judging.verdict import Candidate, Standard
 from edgepass.quantize import audit, recipe
 from edgepass.runtimes import _child
 from edgepass.task import Samples, Task
@@ -97,7 +98,7 @@ def test_every_file_is_within_its_recipes_bounds(
     candidate = pipeline.convert(target, job, path)
     contents = _child.inspect(module.runtime, path)
     assert {x.dtype for x in (*contents.inputs, *contents.outputs)} == {"float32"}, "as the model's own"
-    record, _ = judging.judge(candidate, standard, Gates())
+    record, _ = verdict.judge(candidate, standard, Gates())
     assert record.verdict == "pass", record.reasons
     assert record.parity
     assert record.parity.sqnr_db >= (job.recipe.bounds.min_sqnr or 0)
@@ -121,7 +122,7 @@ def test_one_quantised_graph_serves_every_target(
         path = tmp_path / f"tiny{module.suffix}"
         exporters.export(target, job, path)
         outputs = _child.run(module.runtime, path, standard.samples.inputs, latency_runs=1).outputs
-        ratios[target] = judging.worst_parity(standard.reference, outputs).sqnr_db
+        ratios[target] = verdict.worst_parity(standard.reference, outputs).sqnr_db
     formats = [ratio for target, ratio in ratios.items() if ":" not in target]
     assert max(formats) - min(formats) < 0.6, ratios
     assert min(ratios.values()) > max(formats) - 0.6, ratios  # a delegate may keep more in float, never less
@@ -187,7 +188,7 @@ def test_recurrent_layers_go_to_core_ml(layer: nn.RNNBase, name: str, tmp_path: 
     job = Job(capture(model, task.args), recipe.read(name), samples.arguments)
     candidate = pipeline.convert("coreml", job, tmp_path / "recurrent.mlpackage")
     standard = Standard(samples=samples, reference=task.reference(samples), score=None)
-    record, _ = judging.judge(candidate, standard, Gates())
+    record, _ = verdict.judge(candidate, standard, Gates())
     assert record.verdict == "pass", record.reasons
 
 
@@ -213,7 +214,7 @@ def test_types_that_a_model_names_become_float16_too(target: str, tmp_path: Path
     job = Job(capture(model, task.args), recipe.read("fp16"))
     candidate = pipeline.convert(target, job, tmp_path / f"typed{exporters.target(target).suffix}")
     standard = Standard(samples=samples, reference=task.reference(samples), score=None)
-    record, _ = judging.judge(candidate, standard, Gates())
+    record, _ = verdict.judge(candidate, standard, Gates())
     assert record.verdict == "pass", record.reasons
 
 
@@ -324,7 +325,7 @@ def test_a_silently_wrong_file_is_caught_by_the_default_gates(tmp_path: Path) ->
     samples = Samples(inputs=[x])
     standard = Standard(samples=samples, reference=given.reference(samples), score=None)
     candidate = Candidate(path=path, target="executorch", runtime="executorch", recipe=None)
-    record, _ = judging.judge(candidate, standard, Gates())
+    record, _ = verdict.judge(candidate, standard, Gates())
     assert record.verdict == "fail"
     assert any("SQNR" in reason for reason in record.reasons), record.reasons
 
@@ -337,7 +338,7 @@ def test_a_float_file_that_claims_int8_is_caught_by_the_audit(
     claimed = jobs["static_wi8_ai8"]
     wanted = audit.requested(claimed.program.exported, claimed.recipe)
     candidate = Candidate(path=path, target="tflite", runtime="tflite", recipe=claimed.recipe, requested=wanted)
-    record, _ = judging.judge(candidate, standard, Gates())
+    record, _ = verdict.judge(candidate, standard, Gates())
     assert record.verdict == "fail"
     assert record.reasons == ["audited coverage is 0.0%, less than 100.0%"]
 
@@ -346,7 +347,7 @@ def test_a_file_of_another_model_is_a_failed_record_not_a_crash(standard: Standa
     path = tmp_path / "other.onnx"
     other = capture(nn.Linear(CHANNELS, 2), (torch.zeros(1, LOOKBACK, CHANNELS),))
     exporters.export("onnx", Job(other, recipe.read("fp32")), path)
-    record, outputs = judging.judge(Candidate(path=path, target="onnx", runtime="onnx", recipe=None), standard, Gates())
+    record, outputs = verdict.judge(Candidate(path=path, target="onnx", runtime="onnx", recipe=None), standard, Gates())
     assert record.verdict == "fail"
     assert "they are not the same model" in record.reasons[0]
     assert outputs == []
@@ -402,7 +403,7 @@ def built(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_exports_have_equal_content(task: Task, built: Path, tmp_path: Path) -> None:
-    from edgepass import manifest
+    from edgepass.judging import manifest
 
     plan = pipeline.Plan.of(("coreml", "tflite"), ("static_wi8_ai8",))
     again = pipeline.export(task, plan, tmp_path / "o", Gates())

@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from edgepass import run
 from edgepass.errors import InputError
-from edgepass.fit import FitResult, fit
+from edgepass.series import run
+from edgepass.series.fit import FitResult, fit
 
 PRESET = """
 name = "tiny"
@@ -137,7 +137,7 @@ def killed(inputs: dict[str, Any], out: Path, epoch: int, **more: Any) -> None:
     program = textwrap.dedent(f"""
         import json, os, signal, sys, torch
         from pathlib import Path
-        from edgepass.fit import fit
+        from edgepass.series.fit import fit
         torch.set_num_threads({torch.get_num_threads()})
         settings = json.loads(sys.argv[1])
         settings["csv"] = Path(settings["csv"])

@@ -13,16 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from edgepass import models, parts, run, source
-from edgepass.data import levels as quantiles
+from edgepass import models, source
 from edgepass.errors import InputError
-from edgepass.fit import fit
 from edgepass.models import pair as pairs
+from edgepass.models import parts
 from edgepass.models.config import Config, PassConfig
 from edgepass.models.forecaster import Forecaster
 from edgepass.models.heads import anomaly, quantile
+from edgepass.models.parts import Tokens
 from edgepass.models.passformer import Passformer
-from edgepass.parts import Tokens
+from edgepass.series import levels as quantiles
+from edgepass.series import run
+from edgepass.series.fit import fit
 from runtime_tests.conftest import Done
 
 LOCAL = PassConfig(mixer={"name": "local_attention", "heads": 2, "window": 4}, channel_mixer={"name": "feed_forward"})

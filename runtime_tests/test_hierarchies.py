@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass import catalog, parts
+from edgepass import catalog
 from edgepass.errors import InputError
-from edgepass.models import create
+from edgepass.models import create, parts
 from edgepass.models.cells import Cells
 from edgepass.models.config import Config, PassConfig
+from edgepass.models.parts import Tokens
 from edgepass.models.passes import Pass
 from edgepass.models.passformer import Passformer
-from edgepass.parts import Tokens
 
 D = 8
 FEED = PassConfig(channel_mixer={"name": "feed_forward"})

@@ -17,8 +17,8 @@ from edgepass.exporters._capture import capture
 from edgepass.kernels.fused_pass import fused_pass, names
 from edgepass.models.config import PassConfig
 from edgepass.models.fusing import FusedPass, fused
+from edgepass.models.parts import Tokens
 from edgepass.models.passes import Pass
-from edgepass.parts import Tokens
 from edgepass.quantize import recipe
 
 FORMS = [tuple(n == on for n in range(4)) for on in range(-1, 4)] + [(True,) * 4]  # causal, gate, gated, rms

@@ -15,11 +15,11 @@ from scipy import fft
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass import parts
 from edgepass.errors import InputError
-from edgepass.mixers import _linear, _pictures
-from edgepass.mixers.frequency_attention import cosines
-from edgepass.parts import Tokens
+from edgepass.models import parts
+from edgepass.models.mixers import _linear, _pictures
+from edgepass.models.mixers.frequency_attention import cosines
+from edgepass.models.parts import Tokens
 
 NAMES = (
     "pooling",

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from edgepass import catalog, mixers
+from edgepass import catalog
+from edgepass.models import mixers
 from runtime_tests.bench import catalogue, mechanisms
 from runtime_tests.matrix import RECIPES, TARGETS, Cell, Row, Subject, line, subjects
 
@@ -91,7 +92,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subject]:
     monkeypatch.setattr(mixers, "__path__", [*mixers.__path__, str(tmp_path)])
     (found,) = (s for s in subjects() if s.name == "toy")
     yield found
-    sys.modules.pop("edgepass.mixers.toy", None)
+    sys.modules.pop("edgepass.models.mixers.toy", None)
 
 
 def test_a_mixer_in_one_new_file_is_on_offer_and_in_every_cell(toy: Subject) -> None:

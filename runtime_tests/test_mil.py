@@ -16,14 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from edgepass import parity
 from edgepass.errors import ArtifactError, InputError
+from edgepass.judging import parity
 from edgepass.runtimes import coreml
-from edgepass.runtimes._mil import FAMILIES, Executor, read_function
-from edgepass.runtimes._mil_file import open_package, quiet
-from edgepass.runtimes._mil_hash import content_sha256
-from edgepass.runtimes._mil_node import HANDLERS
-from edgepass.runtimes._mil_quant import decompress
+from edgepass.runtimes.coreml._file import open_package, quiet
+from edgepass.runtimes.coreml._hash import content_sha256
+from edgepass.runtimes.coreml._node import HANDLERS
+from edgepass.runtimes.coreml._program import FAMILIES, Executor, read_function
+from edgepass.runtimes.coreml._quant import decompress
 
 with quiet():
     import coremltools as ct

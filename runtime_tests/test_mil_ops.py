@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepass.runtimes import coreml
-from edgepass.runtimes._mil_file import quiet
+from edgepass.runtimes.coreml._file import quiet
 
 with quiet():
     import coremltools as ct

@@ -9,13 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgepass import catalog, parts
+from edgepass import catalog
 from edgepass.errors import InputError
 from edgepass.models import config as configs
-from edgepass.models import create
+from edgepass.models import create, parts
 from edgepass.models.config import Config, PassConfig
+from edgepass.models.parts import Tokens
 from edgepass.models.passes import Pass
-from edgepass.parts import Tokens
 
 PARAMETERS = {
     "single-s": (100_000, 200_000),

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edgepass import gates, parity
-from edgepass.gates import Gates
-from edgepass.manifest import ArtifactRecord, Audit, Latency, Memory, Metric
-from edgepass.parity import Parity, compare
+from edgepass.judging import gates, parity
+from edgepass.judging.gates import Gates
+from edgepass.judging.manifest import ArtifactRecord, Audit, Latency, Memory, Metric
+from edgepass.judging.parity import Parity, compare
 
 finite = st.floats(-1e6, 1e6, width=32)
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from edgepass import catalog, parts
+from edgepass import catalog
 from edgepass.errors import InputError
+from edgepass.models import parts
 from edgepass.models.config import Config, PassConfig
+from edgepass.models.parts import Tokens
 from edgepass.models.streaming import OneStep
-from edgepass.parts import Tokens
 from runtime_tests.mechanisms import HORIZON, Mechanism, every
 
 MECHANISMS = list(every())

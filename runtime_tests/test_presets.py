@@ -14,16 +14,18 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgepass import catalog, manifest, parts, run, source
-from edgepass.description import Row, describe
+from edgepass import catalog, source
+from edgepass.describing.description import Row, describe
 from edgepass.errors import InputError
-from edgepass.fit import fit
+from edgepass.judging import manifest
 from edgepass.models import config as configs
-from edgepass.models import create
+from edgepass.models import create, parts
 from edgepass.models.config import Config, PassConfig
 from edgepass.models.forecaster import Forecaster
 from edgepass.models.passes import Pass
 from edgepass.models.truncation import truncated, with_passes
+from edgepass.series import run
+from edgepass.series.fit import fit
 from runtime_tests.conftest import Done
 from runtime_tests.mechanisms import Mechanism, build, every
 from runtime_tests.mechanisms import data as samples

@@ -12,16 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edgepass import exporters, parts, runtimes
-from edgepass.baking import Baked
+from edgepass import exporters, runtimes
 from edgepass.errors import InputError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
-from edgepass.mixers import legendre_memory, selective_scan
+from edgepass.models import parts
+from edgepass.models.baking import Baked
 from edgepass.models.config import PassConfig
+from edgepass.models.mixers import legendre_memory, selective_scan
+from edgepass.models.parts import Tokens
 from edgepass.models.passes import Pass
 from edgepass.models.streaming import OneStep
-from edgepass.parts import Tokens
 from edgepass.quantize import recipe
 
 DIM = 32

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from safetensors.numpy import save_file
 
-from edgepass import _plots, _words, report
 from edgepass.errors import InputError
-from edgepass.manifest import (
+from edgepass.judging.manifest import (
     GOLDEN,
     REPORT,
     ArtifactRecord,
@@ -31,7 +30,9 @@ from edgepass.manifest import (
     TensorSpec,
     Weight,
 )
-from edgepass.parity import Parity
+from edgepass.judging.parity import Parity
+from edgepass.report import page as pages
+from edgepass.report import plots, words
 
 COLUMNS = ["HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT"]
 VOID = {"meta", "link", "br", "img", "hr", "input", "line"}
@@ -158,7 +159,7 @@ def write(folder: Path, manifest: Manifest, golden: dict[str, np.ndarray] | None
     manifest.write(folder)
     if golden is not None:
         save_file(golden, folder / GOLDEN)
-    path = report.write(folder)
+    path = pages.write(folder)
     assert path == folder / REPORT
     return path.read_text("utf-8")
 
@@ -216,11 +217,11 @@ def test_every_artifact_number_and_reason_is_on_the_page(tmp_path: Path) -> None
         assert a.file in page.text
         assert a.content_sha256 in page.text
         assert all(r[1:] in page.text for r in [*a.reasons, *a.notes])
-    for words in ("4 of 6 artifacts pass, 1 fails, 1 could not be evaluated.", "✗ Fail", "0.625 % worse", "237 % worse",
+    for said in ("4 of 6 artifacts pass, 1 fails, 1 could not be evaluated.", "✗ Fail", "0.625 % worse", "237 % worse",
                   "26.6 dB", "615 kB peak", "float model 971 kB", "planned 148 kB", "peak not measured", "p95 530",
                   "at most 2 %", "ridge mse", "ab" * 32, "made up", "coverage 99.9 %", "aten.gather.default",
                   "reference executor, not the device's runtime", "torch 2.13.0", *COLUMNS):  # fmt: skip
-        assert words in page.text, words
+        assert said in page.text, said
 
 
 def test_core_ml_numbers_never_pass_for_apples_runtime(tmp_path: Path) -> None:
@@ -301,7 +302,7 @@ def test_a_model_that_is_no_forecaster_has_scatters_and_no_time_axis(tmp_path: P
 def test_awkward_lengths_are_drawn(tmp_path: Path, k: int, L: int, H: int) -> None:
     manifest = a_forecaster()
     text = write(tmp_path, manifest, its_golden(manifest, k, L, H))
-    assert text.count("Forecast of ") == k * report.MAX_CHANNELS
+    assert text.count("Forecast of ") == k * pages.MAX_CHANNELS
 
 
 def test_golden_outputs_that_do_not_fit_are_left_out(tmp_path: Path) -> None:
@@ -319,12 +320,12 @@ def test_an_empty_manifest_still_gives_a_page(tmp_path: Path) -> None:
     empty = replace(a_forecaster(), artifacts=[], verdict="not-evaluated", baselines=[])
     page = Page(write(tmp_path, empty, None))
     assert "Nothing was written." in page.text
-    assert report.summary_lines(empty) == []
+    assert pages.summary_lines(empty) == []
 
 
 def test_a_folder_without_a_manifest_is_the_users_to_mend(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"manifest\.json"):
-        report.write(tmp_path)
+        pages.write(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -338,7 +339,7 @@ def test_a_page_that_cannot_be_put_in_place_leaves_nothing_half_written(tmp_path
 def test_the_terminal_table_fits_100_columns_and_marks_the_evidence() -> None:
     manifest = a_forecaster()
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(report.table(manifest))
+    console.print(pages.table(manifest))
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 100
     text = "\n".join(lines)
@@ -348,21 +349,21 @@ def test_the_terminal_table_fits_100_columns_and_marks_the_evidence() -> None:
     assert "r: reference executor, not the device's runtime" in text
     assert [text.count(w) for w in ("pass", "FAIL", "evaluated")] == [4, 1, 1]
     wide = Console(width=140, record=True, file=io.StringIO())
-    wide.print(report.table(manifest))
+    wide.print(pages.table(manifest))
     assert wide.export_text().count("not evaluated") == 1  # which may stand on two lines of a narrow one
 
 
 def test_markup_in_names_is_not_obeyed_by_the_terminal() -> None:
     manifest = replace(a_forecaster(), artifacts=[an_artifact("[red]t[/red]", "[/]")])
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(report.table(manifest))
+    console.print(pages.table(manifest))
     text = console.export_text()
     assert "[red]t[/red]" in text
     assert "[/]" in text
 
 
 def test_summary_lines_are_reasons_then_notes() -> None:
-    lines = report.summary_lines(a_forecaster())
+    lines = pages.summary_lines(a_forecaster())
     assert lines[0].startswith("coreml static_wi8_ai8: not evaluated: the peak memory")
     assert lines[1].startswith("tflite static_wi8_ai8: FAIL: the median latency")
     assert lines[2:] == ["executorch fp16: note: float16 is slower than float32 on this processor."]
@@ -371,8 +372,8 @@ def test_summary_lines_are_reasons_then_notes() -> None:
 @given(st.just(0.0) | st.floats(min_value=1e-3, max_value=1e12))
 def test_sizes_and_durations_keep_three_digits(value: float) -> None:
     for said, scales in (
-        (_words.size(value), {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}),
-        (_words.duration(value), {"\N{MICRO SIGN}s": 1, "ms": 1e3, "s": 1e6}),
+        (words.size(value), {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}),
+        (words.duration(value), {"\N{MICRO SIGN}s": 1, "ms": 1e3, "s": 1e6}),
     ):
         figure, unit = said.split()
         assert float(figure) * scales[unit] == pytest.approx(value, rel=6e-3, abs=0.51)
@@ -380,12 +381,12 @@ def test_sizes_and_durations_keep_three_digits(value: float) -> None:
 
 
 def test_units_change_where_rounding_would_show_four_digits() -> None:
-    assert [_words.size(v) for v in (0, 999, 999_499, 999_500, 5e6)] == ["0 B", "999 B", "999 kB", "1 MB", "5 MB"]
-    assert [_words.duration(v) for v in (412.4, 999_600.0)] == ["412 \N{MICRO SIGN}s", "1 s"]
+    assert [words.size(v) for v in (0, 999, 999_499, 999_500, 5e6)] == ["0 B", "999 B", "999 kB", "1 MB", "5 MB"]
+    assert [words.duration(v) for v in (412.4, 999_600.0)] == ["412 \N{MICRO SIGN}s", "1 s"]
 
 
 def test_shares_never_round_up_to_everything() -> None:
-    assert [_words.percent(v) for v in (1.0, 0.99999, 0.5, 0.0, None)] == [
+    assert [words.percent(v) for v in (1.0, 0.99999, 0.5, 0.0, None)] == [
         "100 %",
         "99.9 %",
         "50 %",
@@ -395,24 +396,24 @@ def test_shares_never_round_up_to_everything() -> None:
 
 
 def test_numbers_that_are_none_are_said_in_words() -> None:
-    assert _words.number(float(np.finfo(np.float64).max)) == "not finite"
-    assert _words.decibels(200.0) == "equal bit for bit"
-    assert _words.decibels(-200.0) == "no signal left"
+    assert words.number(float(np.finfo(np.float64).max)) == "not finite"
+    assert words.decibels(200.0) == "equal bit for bit"
+    assert words.decibels(-200.0) == "no signal left"
     zero = Metric(name="mse", reference=0.0, value=0.1, higher_is_better=False, samples=1)
-    assert _words.change(zero) == "worse"
-    assert _words.gate("min_new_thing", 3.0) == "min new thing 3"
-    assert _words.sentence("the file is late ") == "The file is late."
-    assert _words.sentence("conv_1.weight is float.") == "conv_1.weight is float."
-    assert _words.shape((None, 3, None)) == "n × 3 × o"  # noqa: RUF001
+    assert words.change(zero) == "worse"
+    assert words.gate("min_new_thing", 3.0) == "min new thing 3"
+    assert words.sentence("the file is late ") == "The file is late."
+    assert words.sentence("conv_1.weight is float.") == "conv_1.weight is float."
+    assert words.shape((None, 3, None)) == "n × 3 × o"  # noqa: RUF001
 
 
 @pytest.mark.parametrize("paper", ["#fbfbf9", "#101418", "#171c22", "#ffffff"])
 def test_plot_colours_stand_out_on_light_and_dark_paper(paper: str) -> None:
-    assert min(contrast(colour, paper) for colour in _plots.COLOURS) >= 3.0
+    assert min(contrast(colour, paper) for colour in plots.COLOURS) >= 3.0
 
 
 def test_text_colours_meet_aa_in_both_schemes() -> None:
-    css = (Path(report.__file__).parent / "report.css").read_text()
+    css = (Path(pages.__file__).parent / "style.css").read_text()
     schemes = re.findall(r":root \{(.*?)\}", css, re.S)[:2]
     assert len(schemes) == 2
     for scheme in schemes:

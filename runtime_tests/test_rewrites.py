@@ -127,7 +127,7 @@ def test_numbers_become_tensors_of_the_type_that_they_meet(dtype: torch.dtype) -
 @pytest.mark.parametrize("recipe", ["fp32", "fp16", "static_wi8_ai8"])
 def test_activations_and_numbers_stay_in_the_delegate(target: str, recipe: str, tmp_path: Path) -> None:
     from edgepass import pipeline
-    from edgepass.gates import Gates
+    from edgepass.judging.gates import Gates
     from edgepass.task import Samples, Task
 
     torch.manual_seed(0)

@@ -19,8 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepass.errors import ArtifactError, InputError, MissingExtraError, UnknownNameError
-from edgepass.runtimes import Contents, _arena, _child, _pt2, _pte, _worker
+from edgepass.runtimes import Contents, _arena, _child, _worker
 from edgepass.runtimes._child import Limits
+from edgepass.runtimes.eager import _archive
+from edgepass.runtimes.executorch import _file
 from edgepass.runtimes.tflite import in_order
 
 RUNTIMES = {".pt2": "eager", ".pte": "executorch", ".tflite": "tflite", ".onnx": "onnx"}
@@ -314,14 +316,14 @@ def test_numbered_tensors_are_sorted_and_others_left_alone() -> None:
     ],
 )
 def test_kernel_calls_are_counted_by_shape(kernel: str, shapes: list[tuple[int, ...]], macs: int) -> None:
-    assert _pte._flops(kernel, [{"val_type": "Tensor", "val": {"sizes": list(n)}} for n in shapes]) == 2 * macs
+    assert _file._flops(kernel, [{"val_type": "Tensor", "val": {"sizes": list(n)}} for n in shapes]) == 2 * macs
 
 
 def test_a_transposed_convolution_is_counted_from_its_input() -> None:
     shapes = [[1, 4, 5], [4, 6, 3], [6], [1, 6, 11]]
     tensors = [{"val_type": "Tensor", "val": {"sizes": n}} for n in shapes]
     call = [*tensors[:3], {"val_type": "Bool", "val": {"bool_val": True}}, tensors[3]]
-    assert _pte._flops("aten::convolution", call) == 2 * 4 * 5 * 6 * 3
+    assert _file._flops("aten::convolution", call) == 2 * 4 * 5 * 6 * 3
 
 
 class TestAbuse:
@@ -475,7 +477,7 @@ class TestPrograms:
         attack = b"cos\nmkdir\n(S'" + str(made).encode() + b"'\ntR."  # a pickle that calls os.mkdir
         path = _rewrite(files / "float.pt2", tmp_path, lambda n, b: attack if "sample_inputs" in n else b)
         with pytest.raises(ArtifactError, match="sample inputs are pickled"):
-            _pt2.load_program(path)
+            _archive.load_program(path)
         assert not made.exists()
 
     def test_pickled_weights(self, files: Path, tmp_path: Path) -> None:
@@ -483,7 +485,7 @@ class TestPrograms:
             return data.replace(b'"use_pickle": false', b'"use_pickle": true ') if "weights_config" in name else data
 
         with pytest.raises(ArtifactError, match=r"conv\.weight' is pickled"):
-            _pt2.load_program(_rewrite(files / "float.pt2", tmp_path, edit))
+            _archive.load_program(_rewrite(files / "float.pt2", tmp_path, edit))
 
     @pytest.mark.parametrize("target", ["torch.os.system", "torch.ops.load_library", "torch.hub.load", "#x:y"])
     def test_calls_that_are_no_operators(self, files: Path, tmp_path: Path, target: str) -> None:
@@ -493,7 +495,7 @@ class TestPrograms:
             )
 
         with pytest.raises(ArtifactError, match="is no operator"):
-            _pt2.load_program(_rewrite(files / "float.pt2", tmp_path, edit))
+            _archive.load_program(_rewrite(files / "float.pt2", tmp_path, edit))
 
     @pytest.mark.parametrize("shape", ["__import__('os')", "Symbol('a b')", "lambdify(1)", "Symbol.__class__", "(", 3])
     def test_shapes_that_are_no_expressions(self, files: Path, tmp_path: Path, shape: object) -> None:
@@ -512,7 +514,7 @@ class TestPrograms:
             return json.dumps(program).encode()
 
         with pytest.raises(ArtifactError, match="no expression of known symbols"):
-            _pt2.load_program(_rewrite(files / "dynamic.pt2", tmp_path, edit))
+            _archive.load_program(_rewrite(files / "dynamic.pt2", tmp_path, edit))
 
     @pytest.mark.parametrize(
         "part", ["data/aotinductor/model/x.so", "data/weights/model.pt", "data/constants/opaque_obj_0"]
@@ -520,7 +522,7 @@ class TestPrograms:
     def test_parts_that_hold_code(self, files: Path, tmp_path: Path, part: str) -> None:
         path = _rewrite(files / "float.pt2", tmp_path, lambda n, b: b, part)
         with pytest.raises(ArtifactError, match="can hold code"):
-            _pt2.load_program(path)
+            _archive.load_program(path)
 
     def test_guards_are_not_executed(self, files: Path, tmp_path: Path, samples: np.ndarray) -> None:
         import torch
@@ -532,7 +534,7 @@ class TestPrograms:
                 return data
             return json.dumps({**json.loads(data), "guards_code": [f"__import__('os').mkdir({str(made)!r})"]}).encode()
 
-        program = _pt2.load_program(_rewrite(files / "float.pt2", tmp_path, edit))
+        program = _archive.load_program(_rewrite(files / "float.pt2", tmp_path, edit))
         assert len(program.module()(torch.from_numpy(samples[0]))) == 2
         assert not made.exists()
 

@@ -12,19 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edgepass import catalog, exporters, judging, parts
+from edgepass import catalog, exporters
 from edgepass.errors import InputError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
-from edgepass.gates import Gates
-from edgepass.judging import Candidate, Standard
-from edgepass.manifest import Weight
-from edgepass.mixers import local_attention
-from edgepass.models import create
+from edgepass.judging import verdict
+from edgepass.judging.gates import Gates
+from edgepass.judging.manifest import Weight
+from edgepass.judging.verdict import Candidate, Standard
+from edgepass.models import create, parts
 from edgepass.models.config import Config, PassConfig
+from edgepass.models.mixers import local_attention
+from edgepass.models.parts import Tokens
 from edgepass.models.passformer import Passformer
 from edgepass.models.topologies import asymmetric, tied
-from edgepass.parts import Tokens
 from edgepass.quantize import audit, recipe
 from edgepass.task import Samples, Task
 from runtime_tests.matrix import TARGETS
@@ -566,7 +567,7 @@ def test_a_layer_that_is_used_twice_keeps_its_bias_in_int8(layer: nn.Module, tar
     exporters.export(target, job, path)
     standard = Standard(samples=samples, reference=task.reference(samples), score=None)
     candidate = Candidate(path=path, target=target, runtime=module.runtime, recipe=job.recipe)
-    record, _ = judging.judge(candidate, standard, Gates())
+    record, _ = verdict.judge(candidate, standard, Gates())
     assert record.parity is not None
     assert record.parity.sqnr_db > 30
 

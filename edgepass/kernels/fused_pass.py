@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgepass import folds
 from edgepass.kernels import windows
+from edgepass.models import folds
 
 
 def names(*, gate: bool, gated: bool, rms: bool) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ def create(model: "str | Config", *, lookback: int, horizon: int, channels: int 
 
     `model` is a preset, the path of a .toml file, or a Config. Raises InputError for what cannot be built.
     """
-    from edgepass import parts
     from edgepass.models import config as configs
+    from edgepass.models import parts
     from edgepass.models.forecaster import Forecaster
 
     for what, value in (("lookback", lookback), ("horizon", horizon), ("channels", channels)):

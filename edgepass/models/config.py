@@ -9,9 +9,10 @@ from typing import Literal
 
 import msgspec
 
-from edgepass import catalog, parts
+from edgepass import catalog
 from edgepass.errors import InputError
-from edgepass.parts import Choice
+from edgepass.models import parts
+from edgepass.models.parts import Choice
 
 
 class PassConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -22,11 +22,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass import folds, parts
 from edgepass.models import config as configs
+from edgepass.models import folds, parts
 from edgepass.models.config import TrunkConfig
+from edgepass.models.parts import Count, Positive, Tokens
 from edgepass.models.passformer import Trunk
-from edgepass.parts import Count, Positive, Tokens
 
 MASKED = 1e4
 """Taken from the score of a place that is not written yet; float16 holds it, and exp(-1e4) is 0."""

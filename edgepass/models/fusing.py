@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgepass import parts
-from edgepass.channel_mixers import feed_forward, gated
 from edgepass.kernels.fused_pass import fused_pass, names
-from edgepass.mixers import local_attention
+from edgepass.models import parts
+from edgepass.models.channel_mixers import feed_forward, gated
+from edgepass.models.mixers import local_attention
 from edgepass.models.passes import Pass
 
 

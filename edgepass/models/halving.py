@@ -11,7 +11,7 @@ import msgspec
 from torch import Tensor, nn
 
 from edgepass.models.cells import on, plane
-from edgepass.parts import Tokens
+from edgepass.models.parts import Tokens
 
 
 class Halving(nn.Module, ABC):

@@ -14,11 +14,12 @@ from typing import cast
 import msgspec
 from torch import Tensor, nn
 
-from edgepass import catalog, parts
+from edgepass import catalog
 from edgepass.models import config as configs
+from edgepass.models import parts
 from edgepass.models.config import PassConfig, TrunkConfig
+from edgepass.models.parts import Choice, Tokens
 from edgepass.models.passformer import Trunk
-from edgepass.parts import Choice, Tokens
 
 
 class PairConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

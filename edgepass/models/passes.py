@@ -16,9 +16,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from edgepass import parts
+from edgepass.models import parts
 from edgepass.models.config import PassConfig
-from edgepass.parts import Choice, Tokens
+from edgepass.models.parts import Choice, Tokens
 
 
 class Pass(nn.Module):

@@ -7,10 +7,11 @@ from typing import Protocol, cast
 
 from torch import Tensor, nn
 
-from edgepass import catalog, parts
+from edgepass import catalog
 from edgepass.errors import InputError
+from edgepass.models import parts
 from edgepass.models.config import Config, TrunkConfig
-from edgepass.parts import Tokens
+from edgepass.models.parts import Tokens
 
 
 class Forecasts(Protocol):

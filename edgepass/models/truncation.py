@@ -10,8 +10,8 @@ import msgspec
 import torch
 from torch import nn
 
-from edgepass import parts
 from edgepass.errors import InputError
+from edgepass.models import parts
 from edgepass.models.config import Config
 from edgepass.models.forecaster import Forecaster
 from edgepass.models.passformer import Passformer

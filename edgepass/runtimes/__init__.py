@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepass import catalog
-from edgepass.manifest import Evidence, Fallback, TensorSpec, Weight
+from edgepass.judging.manifest import Evidence, Fallback, TensorSpec, Weight
 
 Array = NDArray[np.generic]
 

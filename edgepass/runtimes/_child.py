@@ -33,7 +33,7 @@ from edgepass.errors import (
     UnknownNameError,
     one_line,
 )
-from edgepass.manifest import Latency
+from edgepass.judging.manifest import Latency
 from edgepass.runtimes import Array, Contents, _worker
 from edgepass.runtimes._worker import Reply, Request
 

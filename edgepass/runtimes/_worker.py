@@ -24,7 +24,7 @@ from safetensors.numpy import load_file, save_file
 
 from edgepass import runtimes
 from edgepass.errors import DeviceOnlyError, EdgepassError, MissingExtraError
-from edgepass.manifest import Latency
+from edgepass.judging.manifest import Latency
 from edgepass.runtimes import Array, Contents, Runtime, Session, _memory
 
 REQUEST, REPLY, INPUTS, OUTPUTS = "request.json", "reply.json", "inputs.safetensors", "outputs.safetensors"

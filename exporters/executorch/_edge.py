@@ -10,7 +10,7 @@ from torch.fx import GraphModule
 
 from edgepass import rewrites
 from edgepass.exporters import Job, Lowered
-from edgepass.manifest import Fallback
+from edgepass.judging.manifest import Fallback
 from edgepass.quantize.float16 import to_float16
 
 if TYPE_CHECKING:

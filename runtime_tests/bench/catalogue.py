@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 import msgspec
 
-from edgepass import parts
+from edgepass.models import parts
 from runtime_tests.bench import mechanisms, passes, scaling
 from runtime_tests.bench.mechanisms import Measured
 from runtime_tests.matrix import RECIPES, TARGETS, Cell, subjects

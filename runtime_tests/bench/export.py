@@ -64,7 +64,7 @@ def run(rounds: int = ROUNDS, subject: str = "demo") -> Section:
 
 def _compare(ours: Path, rival: Path) -> str:
     """Runs all six files; raises when one of ours is further from torch than the rival's."""
-    from edgepass import parity
+    from edgepass.judging import parity
     from edgepass.runtimes import _child
 
     data = np.load(ours / DATA)

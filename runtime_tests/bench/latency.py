@@ -113,7 +113,7 @@ def clock(rounds: int, folder: Path) -> None:
     """Load every file, compare what it gives, then time them turn about."""
     import torch
 
-    from edgepass import parity
+    from edgepass.judging import parity
 
     torch.set_num_threads(1)
     data = np.load(folder / DATA)

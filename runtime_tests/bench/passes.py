@@ -7,9 +7,10 @@ from tempfile import TemporaryDirectory
 import msgspec
 import torch
 
-from edgepass import exporters, judging, models
+from edgepass import exporters, models
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
+from edgepass.judging import files
 from edgepass.models import config as configs
 from edgepass.quantize import recipe
 from edgepass.runtimes import _child
@@ -58,7 +59,7 @@ def measure(target: str) -> list[Point]:
                 passes=n,
                 p50_us=round(min(r[n].latency.p50_us for r in rounds), 1),
                 peak_bytes=min(r[n].peak_bytes for r in rounds),
-                bytes=judging.size(paths[n]),
+                bytes=files.size(paths[n]),
             )
             for n in COUNTS
         ]

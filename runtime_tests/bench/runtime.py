@@ -38,8 +38,9 @@ def main(rounds: int, folder: Path) -> None:
     """Write the packages, compare, time."""
     import torch
 
-    from edgepass import parity, pipeline
+    from edgepass import pipeline
     from edgepass.exporters import _capture
+    from edgepass.judging import parity
     from edgepass.runtimes import coreml
     from runtime_tests.bench.models import forecaster
 

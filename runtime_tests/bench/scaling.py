@@ -19,13 +19,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgepass import catalog, exporters, judging
+from edgepass import catalog, exporters
 from edgepass.errors import EdgepassError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
+from edgepass.judging import files
 from edgepass.models.config import PassConfig
+from edgepass.models.parts import Tokens
 from edgepass.models.passes import Pass
-from edgepass.parts import Tokens
 from edgepass.quantize import recipe
 from edgepass.runtimes import _child
 
@@ -83,8 +84,8 @@ def measure(mixer: str, length: int) -> Point:
         with TemporaryDirectory(prefix="edgepass-scaling-") as folder:
             path = Path(folder) / "pass.pte"
             exporters.export("executorch", Job(capture(made, (x_BND,)), recipe.read("fp32")), path)
-            if judging.size(path) > MOST_BYTES:
-                return Point(mixer=mixer, length=length, reason=f"a file of {judging.size(path) / 1e6:,.0f} MB")
+            if files.size(path) > MOST_BYTES:
+                return Point(mixer=mixer, length=length, reason=f"a file of {files.size(path) / 1e6:,.0f} MB")
             done = _child.run("executorch", path, [x_BND.numpy()[None]])
             with torch.inference_mode():
                 expected = made(x_BND).numpy()
@@ -95,7 +96,7 @@ def measure(mixer: str, length: int) -> Point:
                 length=length,
                 p50_us=round(done.latency.p50_us, 1),
                 peak_bytes=done.peak_bytes,
-                bytes=judging.size(path),
+                bytes=files.size(path),
             )
     except (EdgepassError, MemoryError) as error:
         return Point(mixer=mixer, length=length, reason=str(error) or "no memory")

@@ -15,8 +15,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from edgepass import parts
-from edgepass.parts import Count, Tokens
+from edgepass.models import parts
+from edgepass.models.parts import Count, Tokens
 
 GRADE = 0
 SHAPE = ("frames", "rows", "columns")

@@ -8,8 +8,8 @@ Source: Liu et al., "iTransformer: Inverted Transformers Are Effective for Time 
 
 from torch import Tensor, nn
 
-from edgepass import parts
-from edgepass.parts import Tokens
+from edgepass.models import parts
+from edgepass.models.parts import Tokens
 
 GRADE = 0
 SHAPE = ("lookback", "channels")

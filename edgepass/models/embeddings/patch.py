@@ -14,8 +14,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass import parts
-from edgepass.parts import Count, Tokens
+from edgepass.models import parts
+from edgepass.models.parts import Count, Tokens
 
 GRADE = 0
 SHAPE = ("lookback", "channels")

@@ -10,9 +10,9 @@ with Gated Representations", 2025.
 
 from torch import Tensor, nn
 
-from edgepass import parts
+from edgepass.models import parts
 from edgepass.models.embeddings import patch
-from edgepass.parts import Count, Tokens
+from edgepass.models.parts import Count, Tokens
 
 GRADE = 0
 SHAPE = ("lookback", "channels")

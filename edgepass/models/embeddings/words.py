@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from edgepass import parts
-from edgepass.parts import Count, Tokens
+from edgepass.models import parts
+from edgepass.models.parts import Count, Tokens
 
 GRADE = 2
 SHAPE = ("tokens",)

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass import parts
-from edgepass.baking import Baked
+from edgepass.models import parts
+from edgepass.models.baking import Baked
 from edgepass.models.encodings import _grid
-from edgepass.parts import Positive, Tokens
+from edgepass.models.parts import Positive, Tokens
 
 GRADE = 0
 

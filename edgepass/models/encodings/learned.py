@@ -9,8 +9,8 @@ Source: Gehring et al., "Convolutional Sequence to Sequence Learning", 2017.
 import torch
 from torch import Tensor, nn
 
-from edgepass import parts
-from edgepass.parts import Tokens
+from edgepass.models import parts
+from edgepass.models.parts import Tokens
 
 GRADE = 0
 

@@ -9,8 +9,8 @@ Information", 2022.
 
 from torch import Tensor, nn
 
-from edgepass import parts
-from edgepass.parts import Tokens
+from edgepass.models import parts
+from edgepass.models.parts import Tokens
 
 GRADE = 0
 

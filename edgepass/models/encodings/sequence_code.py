@@ -19,10 +19,10 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from edgepass import parts
-from edgepass.baking import Baked
+from edgepass.models import parts
+from edgepass.models.baking import Baked
 from edgepass.models.encodings import _grid
-from edgepass.parts import Count, Tokens
+from edgepass.models.parts import Count, Tokens
 
 GRADE = 0
 BASE, HEADS = 10, 2

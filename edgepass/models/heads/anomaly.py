@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass import parts
-from edgepass.parts import Count, Tokens
+from edgepass.models import parts
+from edgepass.models.parts import Count, Tokens
 
 GRADE = 1
 COMPARES = True

@@ -12,8 +12,8 @@ Source: Nie et al., "A Time Series is Worth 64 Words: Long-term Forecasting with
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass import parts
-from edgepass.parts import Share, Tokens
+from edgepass.models import parts
+from edgepass.models.parts import Share, Tokens
 
 GRADE = 0
 FORECASTS = True

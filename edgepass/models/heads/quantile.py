@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgepass import parts
+from edgepass.models import parts
 from edgepass.models.heads import forecast
-from edgepass.parts import Share, Tokens
+from edgepass.models.parts import Share, Tokens
 
 GRADE = 1
 FORECASTS = True

@@ -8,8 +8,8 @@ Source: He et al., "Deep Residual Learning for Image Recognition", 2016.
 
 from torch import Tensor, nn
 
-from edgepass import parts
-from edgepass.parts import Tokens
+from edgepass.models import parts
+from edgepass.models.parts import Tokens
 
 GRADE = 0
 

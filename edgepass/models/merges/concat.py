@@ -10,8 +10,8 @@ Source: Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image 
 import torch
 from torch import Tensor, nn
 
-from edgepass import parts
-from edgepass.parts import Tokens
+from edgepass.models import parts
+from edgepass.models.parts import Tokens
 
 GRADE = 0
 

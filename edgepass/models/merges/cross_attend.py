@@ -11,8 +11,8 @@ Perception with Iterative Attention", 2021.
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass import folds, parts
-from edgepass.parts import Count, Tokens
+from edgepass.models import folds, parts
+from edgepass.models.parts import Count, Tokens
 
 GRADE = 0
 

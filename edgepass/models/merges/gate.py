@@ -10,8 +10,8 @@ Attention with Gated Representations", 2025.
 import torch
 from torch import Tensor, nn
 
-from edgepass import parts
-from edgepass.parts import Tokens
+from edgepass.models import parts
+from edgepass.models.parts import Tokens
 
 GRADE = 0
 

@@ -11,8 +11,8 @@ for Photometric Classification", 2023.
 
 from torch import Tensor, nn
 
-from edgepass import parts
-from edgepass.parts import Tokens
+from edgepass.models import parts
+from edgepass.models.parts import Tokens
 
 GRADE = 1
 

@@ -13,11 +13,11 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from edgepass import parts
-from edgepass.mixers import local_attention
+from edgepass.models import parts
 from edgepass.models.config import PassConfig
+from edgepass.models.mixers import local_attention
+from edgepass.models.parts import Choice
 from edgepass.models.passes import Pass
-from edgepass.parts import Choice
 
 FEED_FORWARD, ATTENTION = "feed_forward", "local_attention"
 OUT = {FEED_FORWARD: "narrow", ATTENTION: "out"}

@@ -15,11 +15,11 @@ from itertools import accumulate
 
 from torch import Tensor, nn
 
-from edgepass import parts
+from edgepass.models import parts
 from edgepass.models.config import PassConfig
 from edgepass.models.halving import Halving
+from edgepass.models.parts import Count, Positive, Tokens
 from edgepass.models.passes import Pass
-from edgepass.parts import Count, Positive, Tokens
 
 GRADE = 0
 

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass import parts
+from edgepass.models import parts
 from edgepass.models.config import PassConfig
 from edgepass.models.halving import Halving
+from edgepass.models.parts import Tokens
 from edgepass.models.passes import Pass
-from edgepass.parts import Tokens
 
 GRADE = 1
 

@@ -18,11 +18,11 @@ from typing import cast
 import msgspec
 from torch import Tensor, nn
 
-from edgepass import parts
+from edgepass.models import parts
 from edgepass.models.cells import Cells
 from edgepass.models.config import PassConfig
+from edgepass.models.parts import Choice, Count, Tokens
 from edgepass.models.passes import Pass
-from edgepass.parts import Choice, Count, Tokens
 
 GRADE = 1
 

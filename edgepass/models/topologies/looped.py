@@ -25,10 +25,10 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from edgepass import parts
+from edgepass.models import parts
 from edgepass.models.config import PassConfig
+from edgepass.models.parts import Count, Tokens
 from edgepass.models.passes import Pass
-from edgepass.parts import Count, Tokens
 
 GRADE = 1
 EXAMPLE = {

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 import msgspec
 from torch import Tensor, nn
 
-from edgepass import catalog, parts
+from edgepass import catalog
+from edgepass.models import parts
 from edgepass.models.config import PassConfig
+from edgepass.models.parts import Count, Tokens
 from edgepass.models.passes import Pass
-from edgepass.parts import Count, Tokens
 
 GRADE = 1
 

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 import msgspec
 from torch import Tensor, nn
 
-from edgepass import parts
+from edgepass.models import parts
 from edgepass.models.cells import Cells
 from edgepass.models.config import PassConfig
+from edgepass.models.parts import Count, Tokens
 from edgepass.models.passes import Pass
-from edgepass.parts import Count, Tokens
 
 GRADE = 1
 

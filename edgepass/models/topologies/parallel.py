@@ -16,11 +16,11 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from torch import Tensor, nn
 
-from edgepass import parts
+from edgepass.models import parts
 from edgepass.models.config import PassConfig
+from edgepass.models.parts import Tokens
 from edgepass.models.passes import Pass
 from edgepass.models.topologies import _collapse
-from edgepass.parts import Tokens
 
 GRADE = 0
 

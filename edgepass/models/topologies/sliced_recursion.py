@@ -20,10 +20,10 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass import parts
+from edgepass.models import parts
 from edgepass.models.config import PassConfig
+from edgepass.models.parts import Count, Positive, Tokens
 from edgepass.models.passes import Pass
-from edgepass.parts import Count, Positive, Tokens
 
 GRADE = 1
 

@@ -19,10 +19,10 @@ from typing import cast
 import msgspec
 from torch import Tensor, nn
 
-from edgepass import parts
+from edgepass.models import parts
 from edgepass.models.config import PassConfig
+from edgepass.models.parts import Choice, Tokens
 from edgepass.models.passes import Pass
-from edgepass.parts import Choice, Tokens
 
 GRADE = 0
 EXAMPLE = {"embedding": {"name": "patch_grid", "size": 4}}

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass import parts
+from edgepass.models import parts
 from edgepass.models.cells import Cells
 from edgepass.models.config import PassConfig
+from edgepass.models.parts import Choice, Count, Tokens
 from edgepass.models.passes import Pass
-from edgepass.parts import Choice, Count, Tokens
 
 GRADE = 1
 

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import msgspec
 from torch import Tensor, nn
 
-from edgepass import parts
+from edgepass.models import parts
 from edgepass.models.config import PassConfig
+from edgepass.models.parts import Choice, Count, Tokens
 from edgepass.models.passes import Pass
-from edgepass.parts import Choice, Count, Tokens
 
 GRADE = 0
 EXAMPLE = {"passes": [{"mixer": {"name": "local_attention"}, "channel_mixer": {"name": "feed_forward"}}]}

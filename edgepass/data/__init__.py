@@ -1,1 +1,0 @@
-"""Data: series, windows, splits, scalers and metrics."""

@@ -1,0 +1,81 @@
+"""Benchmark: latency and memory of every file on this host, each in a fresh process."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from edgepass.errors import InputError, first_line
+from edgepass.judging import files, manifest
+from edgepass.judging.manifest import GOLDEN, Latency
+from edgepass.runtimes import Array, _child
+from edgepass.task import natural
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One file."""
+
+    file: str
+    bytes: int
+    peak_bytes: int
+    latency: Latency
+
+
+def benchmark(path: Path, *, runs: int, threads: int = 1, say: Callable[[str], None] = lambda line: None) -> list[Row]:
+    """Time the files of an output folder, or one file, on golden inputs where there are any and on zeros elsewhere."""
+    rows: list[Row] = []
+    for file in _files(path):
+        say(f"timing {file.name}")
+        runtime = files.runtime_of(file)
+        measured = _child.run(runtime, file, _inputs(file, runtime), threads=threads, latency_runs=runs)
+        rows.append(
+            Row(file=file.name, bytes=files.size(file), peak_bytes=measured.peak_bytes, latency=measured.latency)
+        )
+    return rows
+
+
+def table(rows: list[Row]) -> Table:
+    """One row a file."""
+    view = Table(
+        "file", "bytes", "peak memory", "p50", "p95", "runs", "threads", "evidence", title="this host, not a phone"
+    )
+    for row in rows:
+        latency = row.latency
+        view.add_row(
+            row.file,
+            f"{row.bytes:,}",
+            f"{row.peak_bytes:,}",
+            f"{latency.p50_us:,.0f} us",
+            f"{latency.p95_us:,.0f} us",
+            str(latency.runs),
+            str(latency.threads),
+            latency.evidence,
+        )
+    return view
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir() and path.suffix != ".mlpackage":
+        return [path / record.file for record in manifest.read(path).artifacts]
+    return [path]
+
+
+def _inputs(file: Path, runtime: str) -> list[Array]:
+    golden = file.parent / GOLDEN
+    if golden.is_file():
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            tensors = load_file(golden)
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{golden} cannot be read: {first_line(error)}; export again, or take it away") from None
+        return [tensors[key][:1] for key in sorted(tensors, key=natural) if key.startswith("input_")]
+    contents = _child.inspect(runtime, file)
+    try:
+        return [np.zeros((1, *(n or 1 for n in t.shape)), dtype=t.dtype) for t in contents.inputs]
+    except TypeError:
+        raise InputError(f"{file} takes inputs of a kind that zeros cannot be made for") from None

@@ -1,0 +1,210 @@
+"""The manifest: what was built, from what, and everything measured about it.
+
+`OUT/manifest.json` is the contract with apps and CI. Its JSON schema is `schema()`; fields are only ever added.
+A number that was not measured is null, never a guess, and every measured one carries its evidence level.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from edgepass.errors import InputError
+from edgepass.judging.parity import Parity
+
+FILE = "manifest.json"
+GOLDEN = "golden.safetensors"
+REPORT = "report.html"
+
+Evidence = Literal["device", "host runtime", "emulated ISA", "reference executor", "predicted"]
+Outcome = Literal["pass", "fail", "not-evaluated"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """One input or output. A dynamic dimension is null."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """The reference model: what was exported."""
+
+    name: str
+    source: str
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    parameters: int
+    preprocessing: str = "none: the file takes raw values"
+    postprocessing: str = "none: the file gives raw values"
+    columns: list[str] = field(default_factory=list)
+    """Names of the series, for a forecaster; empty otherwise."""
+    levels: list[float] = field(default_factory=list)
+    """What a forecaster gives of each series, where that is several: for 0.9, what 90% of the future is below."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataInfo:
+    """One data set that took part. `role`: train, calibration, evaluation; `synthetic` data is never real."""
+
+    role: str
+    sha256: str
+    rows: int
+    synthetic: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """The task metric of the artifact beside the float32 reference's, on the same samples."""
+
+    name: str
+    reference: float
+    value: float
+    higher_is_better: bool
+    samples: int
+
+    @property
+    def drop(self) -> float:
+        """Relative change in the worse direction; negative when the artifact is better."""
+        worse = self.reference - self.value if self.higher_is_better else self.value - self.reference
+        return worse / max(abs(self.reference), 1e-12)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes. `peak` is what loading and running added to a fresh process; `baseline` the same for the float model."""
+
+    planned_bytes: int | None
+    peak_bytes: int | None
+    baseline_bytes: int | None
+    evidence: Evidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Microseconds of one inference, over `runs` runs after warm-up."""
+
+    p50_us: float
+    p95_us: float
+    threads: int
+    runs: int
+    evidence: Evidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fallback:
+    """An operation that did not reach the accelerated backend."""
+
+    op: str
+    module: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weight:
+    """A constant found in the file. `zeros` is the fraction of exact zeros in it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    granularity: Literal["per-tensor", "per-channel", "per-block"] | None = None
+    zeros: float = 0.0
+    requested: str | None = None
+    """What the recipe asked for this weight; null for a constant that it says nothing of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """Requested against realised number format of every weight, read from the file.
+
+    `coverage`: share of the elements whose weight the recipe speaks of that the file really holds in that format.
+    """
+
+    requested: str
+    weights: list[Weight]
+    coverage: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histogram:
+    """Absolute errors against the reference: `counts[i]` of them lie in [edges[i], edges[i+1])."""
+
+    edges: list[float]
+    counts: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactRecord:
+    """One written file and what was found out about it."""
+
+    target: str
+    file: str
+    bytes: int
+    float_bytes: int | None = None
+    """Size of the float32 model as a file of the same target."""
+    content_sha256: str
+    recipe: str
+    verdict: Outcome
+    reasons: list[str]
+    """One sentence for each gate that failed or could not be evaluated."""
+    runtime: str
+    parity: Parity | None = None
+    metric: Metric | None = None
+    memory: Memory | None = None
+    latency: Latency | None = None
+    delegated_flops: float | None = None
+    """0.0-1.0; null where the format has no notion of delegation (Core ML chooses on the device)."""
+    fallbacks: list[Fallback] = field(default_factory=list)
+    audit: Audit | None = None
+    errors: Histogram | None = None
+    notes: list[str] = field(default_factory=list)
+    """Things a reader should know that are not failures: int8 slower than fp32 here, a version that was raised …"""
+    golden: str | None = None
+    """Key prefix of this artifact's outputs in golden.safetensors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """All of it. `verdict` is the worst of the artifacts' verdicts."""
+
+    schema: int = 1
+    verdict: Outcome
+    model: ModelInfo
+    versions: dict[str, str]
+    seed: int
+    gates: dict[str, float]
+    data: list[DataInfo]
+    artifacts: list[ArtifactRecord]
+    baselines: list[Metric] = field(default_factory=list)
+    """Metrics of simpler models on the same test data (naive, ridge), for a forecaster."""
+
+    def write(self, folder: Path) -> None:
+        """Write `folder`/manifest.json, keys in declaration order, so that equal content is equal bytes."""
+        text = msgspec.json.format(msgspec.json.encode(self), indent=2)
+        (folder / FILE).write_bytes(text + b"\n")
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of an output folder.
+
+    Raises InputError when there is none, or when it is not one.
+    """
+    path = folder / FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except OSError:
+        raise InputError(
+            f"{folder} holds no {FILE}; name a folder that `edgepass export` wrote, "
+            "or give a file and --reference MODEL to judge one made elsewhere"
+        ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a manifest that this version reads: {error}") from None
+
+
+def schema() -> dict[str, Any]:
+    """The published JSON schema of manifest.json."""
+    return msgspec.json.schema(Manifest)

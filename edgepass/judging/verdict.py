@@ -1,0 +1,195 @@
+"""Judging: one written file, run from disk in a process of its own, as a record with a verdict."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from edgepass.errors import ArtifactError, DeviceOnlyError
+from edgepass.judging import files, gates, parity
+from edgepass.judging.gates import Gates
+from edgepass.judging.manifest import ArtifactRecord, Fallback, Histogram, Latency, Memory, Metric
+from edgepass.quantize.audit import Requested, audit
+from edgepass.quantize.recipe import Recipe
+from edgepass.runtimes import Array, Contents, _child
+from edgepass.task import Samples, Score
+
+BINS = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Yardstick:
+    """The float32 model as a file of the same target, run in the same way: what memory and latency are held against."""
+
+    bytes: int
+    peak_bytes: int
+    p50_us: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standard:
+    """What files are judged by: the evaluation samples, the reference's outputs on them, and the metric."""
+
+    samples: Samples
+    reference: list[Array]
+    score: Score | None
+    threads: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A file to judge, and what is known about it from elsewhere."""
+
+    path: Path
+    target: str
+    runtime: str
+    recipe: Recipe | None
+    requested: Sequence[Requested] = ()
+    fallbacks: Sequence[Fallback] = ()
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+def time_float(path: Path, runtime: str, samples: Samples, threads: int) -> Yardstick:
+    """Memory and latency of the float32 file; one sample is enough for both."""
+    measured = _child.run(runtime, path, [x[:1] for x in samples.inputs], threads=threads)
+    return Yardstick(bytes=files.size(path), peak_bytes=measured.peak_bytes, p50_us=measured.latency.p50_us)
+
+
+def judge(
+    candidate: Candidate, standard: Standard, bounds: Gates, yardstick: Yardstick | None = None
+) -> tuple[ArtifactRecord, list[Array]]:
+    """The record of one file, and its outputs on the evaluation samples.
+
+    `bounds` are the user's; the recipe's own hold where those say nothing and where there is something to measure.
+    A file that its runtime cannot survive is a failed record, not an error: the others are still judged. Of one that
+    nothing here can run, what it holds is judged, and its bounds on outputs are not evaluated.
+    """
+    path = candidate.path
+    recipe = candidate.recipe.name if candidate.recipe else "unknown"
+    record = ArtifactRecord(
+        target=candidate.target,
+        file=path.name,
+        bytes=files.size(path),
+        float_bytes=yardstick.bytes if yardstick else None,
+        content_sha256="",
+        recipe=recipe,
+        verdict="fail",
+        reasons=[],
+        runtime=candidate.runtime,
+        fallbacks=list(candidate.fallbacks),
+        notes=list(candidate.notes),
+    )
+    try:
+        # One child does both: importing a runtime can take longer than all the rest.
+        measured = _child.run(candidate.runtime, path, standard.samples.inputs, threads=standard.threads, contents=True)
+        contents = measured.contents
+        assert contents is not None
+        record = replace(record, content_sha256=contents.content_sha256 or files.sha256(path))
+        outputs = aligned(measured.outputs, standard.reference, path)
+    except DeviceOnlyError as error:
+        return _unrun(record, candidate, bounds, _without_folder(error, path)), []
+    except ArtifactError as error:
+        reasons = [_without_folder(error, path)]
+        return replace(record, content_sha256=record.content_sha256 or files.sha256(path), reasons=reasons), []
+    record = replace(
+        _holding(record, contents, candidate),
+        parity=worst_parity(standard.reference, outputs),
+        metric=_metric(standard, outputs),
+        memory=Memory(
+            planned_bytes=contents.planned_bytes,
+            peak_bytes=measured.peak_bytes,
+            baseline_bytes=yardstick.peak_bytes if yardstick else None,
+            evidence=measured.latency.evidence,
+        ),
+        latency=measured.latency,
+        errors=histogram(standard.reference, outputs),
+        notes=[*candidate.notes, *contents.notes, *_slower(measured.latency, yardstick, recipe)],
+    )
+    verdict, reasons = gates.judge(record, applicable(record, bounds, candidate.recipe))
+    return replace(record, verdict=verdict, reasons=reasons), outputs
+
+
+def _unrun(record: ArtifactRecord, candidate: Candidate, bounds: Gates, why: str) -> ArtifactRecord:
+    """The record of a file that only a device can run: judged by what it holds; at best not evaluated."""
+    contents = _child.inspect(candidate.runtime, candidate.path)
+    record = replace(
+        _holding(record, contents, candidate),
+        content_sha256=contents.content_sha256 or files.sha256(candidate.path),
+        memory=Memory(planned_bytes=contents.planned_bytes, peak_bytes=None, baseline_bytes=None, evidence="predicted"),
+        notes=[*candidate.notes, *contents.notes],
+    )
+    verdict, reasons = gates.judge(record, applicable(record, bounds, candidate.recipe))
+    outside = ", ".join(dict.fromkeys(fallback.op for fallback in record.fallbacks))
+    why = f"not run here: {why}{outside and '; outside its delegates: '}{outside}"
+    return replace(record, verdict=gates.worst([verdict, "not-evaluated"]), reasons=[why, *reasons])
+
+
+def _holding(record: ArtifactRecord, contents: Contents, candidate: Candidate) -> ArtifactRecord:
+    """The record with what was read from the file."""
+    return replace(
+        record,
+        delegated_flops=contents.delegated_flops,
+        fallbacks=list(candidate.fallbacks) or contents.fallbacks,
+        audit=audit(record.recipe, candidate.requested, contents.weights),
+    )
+
+
+def _without_folder(error: Exception, path: Path) -> str:
+    """Its words without the folder that the file is in: a staging folder is gone when they are read."""
+    return str(error).replace(f"{path.parent}{os.sep}", "")
+
+
+def applicable(record: ArtifactRecord, bounds: Gates, recipe: Recipe | None) -> Gates:
+    """The user's bounds, over those of the recipe's that can be evaluated: a default never asks for data."""
+    defaults = recipe.bounds if recipe else Gates(min_sqnr=UNKNOWN_MIN_SQNR)
+    if record.metric is None:
+        defaults = replace(defaults, max_metric_drop=None)
+    if record.audit is None or record.audit.coverage is None:
+        defaults = replace(defaults, min_coverage=None)
+    return bounds.over(defaults)
+
+
+UNKNOWN_MIN_SQNR = 15.0
+"""dB; the bound of the coarsest recipe, for a file that nobody says the recipe of."""
+
+
+def aligned(outputs: list[Array], reference: list[Array], path: Path) -> list[Array]:
+    """The outputs in the reference's shapes. Raises ArtifactError when they cannot be the same thing."""
+    if [o.size for o in outputs] != [r.size for r in reference]:
+        given, wanted = ([list(a.shape[1:]) for a in arrays] for arrays in (outputs, reference))
+        raise ArtifactError(
+            f"{path} gives outputs of shape {given}, the reference {wanted}; they are not the same model"
+        )
+    return [o.reshape(r.shape) for o, r in zip(outputs, reference, strict=True)]
+
+
+def worst_parity(reference: list[Array], outputs: list[Array]) -> parity.Parity:
+    """Parity of the output that is furthest from its reference."""
+    return min((parity.compare(r, o) for r, o in zip(reference, outputs, strict=True)), key=lambda p: p.sqnr_db)
+
+
+def histogram(reference: list[Array], outputs: list[Array]) -> Histogram | None:
+    """Absolute errors of all outputs; None when any is not finite."""
+    errors = np.concatenate([
+        np.abs(o.astype(np.float64) - r.astype(np.float64)).ravel() for r, o in zip(reference, outputs, strict=True)
+    ])
+    if not np.isfinite(errors).all():
+        return None
+    counts, edges = np.histogram(errors, bins=BINS, range=(0.0, float(errors.max()) or 1.0))
+    return Histogram(edges=edges.tolist(), counts=counts.tolist())
+
+
+def _metric(standard: Standard, outputs: list[Array]) -> Metric | None:
+    if standard.score is None or standard.samples.targets is None:
+        return None
+    return standard.score.metric(standard.reference[0], outputs[0], standard.samples.targets)
+
+
+def _slower(latency: Latency, yardstick: Yardstick | None, recipe: str) -> list[str]:
+    comparable = yardstick is not None and latency.evidence != "reference executor"
+    if yardstick is None or not comparable or latency.p50_us <= yardstick.p50_us or recipe == "fp32":
+        return []
+    ratio = latency.p50_us / yardstick.p50_us
+    return [f"{recipe} is {ratio:.2f} times as slow here as float32 in the same runtime ({latency.evidence})"]

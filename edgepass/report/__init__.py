@@ -1,0 +1,1 @@
+"""The report: what a manifest says, as a page, as plots and in words."""

@@ -1,0 +1,120 @@
+"""How the report and the terminal say verdicts, gates and numbers."""
+
+import string
+from collections import Counter
+
+from edgepass.judging.manifest import ArtifactRecord, Evidence, Manifest, Metric, Outcome
+from edgepass.judging.parity import SQNR_CAP_DB
+
+FLOAT32_MAX = 3.4028234663852886e38
+VERDICTS: dict[Outcome, str] = {"pass": "pass", "fail": "FAIL", "not-evaluated": "not evaluated"}
+EVIDENCE: dict[Evidence, str] = {
+    "device": "measured on a real device",
+    "host runtime": "measured with the format's own runtime on the computer that built the file",
+    "emulated ISA": "measured on an emulated processor",
+    "reference executor": "reference executor, not the device's runtime: edgepass carried out the file's program",
+    "predicted": "computed from the file, not measured",
+}
+# How the gates are said: (sentence, how the bound is written).
+_GATES = {
+    "max_metric_drop": ("metric worse by at most {}", "percent"),
+    "min_sqnr": ("SQNR of at least {}", "decibels"),
+    "max_size": ("file of at most {}", "size"),
+    "max_peak_memory": ("peak memory of at most {}", "size"),
+    "max_latency": ("median latency of at most {}", "duration"),
+    "min_delegated": ("at least {} of the FLOPs delegated", "percent"),
+    "min_coverage": ("at least {} of the weights in the number format asked for", "percent"),
+}
+
+
+def verdict(manifest: Manifest) -> str:
+    """The verdict in words."""
+    total = len(manifest.artifacts)
+    count = Counter(a.verdict for a in manifest.artifacts)
+    if total and count["pass"] == total:
+        return f"All {total} artifacts pass." if total > 1 else "The artifact passes."
+    if not total:
+        return "Nothing was written."
+    parts = [f"{count['pass']} of {total} artifact{'s' * (total > 1)} pass{'es' * (count['pass'] == 1)}"]
+    if failed := count["fail"]:
+        parts.append(f"{failed} fail{'s' * (failed == 1)}")
+    if unknown := count["not-evaluated"]:
+        parts.append(f"{unknown} could not be evaluated")
+    return ", ".join(parts) + "."
+
+
+def outputs_evidence(record: ArtifactRecord) -> Evidence:
+    """The evidence level of parity and metric: that of the run which gave the outputs, the one that was timed."""
+    return record.latency.evidence if record.latency else "host runtime"
+
+
+def size(count: float | None) -> str:
+    """Bytes in decimal units: 1 kB is 1,000 bytes."""
+    if count is None:
+        return "not measured"
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if abs(count) >= 0.9995 * scale:
+            return f"{_three(count / scale)} {unit}"
+    return f"{count:.0f} B"
+
+
+def duration(microseconds: float) -> str:
+    """Microseconds in the unit that reads best."""
+    for unit, scale in (("s", 1e6), ("ms", 1e3)):
+        if microseconds >= 0.9995 * scale:
+            return f"{_three(microseconds / scale)} {unit}"
+    return f"{_three(microseconds)} \N{MICRO SIGN}s"
+
+
+def percent(share: float | None) -> str:
+    """A fraction as a percentage; one that is nearly but not quite everything never reads 100 %."""
+    if share is None:
+        return "not known"
+    return f"{min(100 * share, 99.9) if share < 1.0 else 100 * share:.3g} %"
+
+
+def decibels(value: float) -> str:
+    """SQNR in words where a figure would mislead."""
+    if abs(value) >= SQNR_CAP_DB:
+        return "equal bit for bit" if value > 0 else "no signal left"
+    return f"{value:.1f} dB"
+
+
+def number(value: float) -> str:
+    """Four significant digits; what no float32 can hold stands for NaN or infinity."""
+    return "not finite" if not abs(value) < FLOAT32_MAX else f"{value:.4g}"
+
+
+def change(metric: Metric) -> str:
+    """The relative change of a metric, in words."""
+    if abs(metric.drop) < 5e-5:
+        return "no change"
+    if abs(metric.drop) > 1e3:  # the reference is zero, or as good as
+        return "worse" if metric.drop > 0 else "better"
+    return f"{_three(abs(100 * metric.drop))} % {'worse' if metric.drop > 0 else 'better'}"
+
+
+def gate(name: str, bound: float) -> str:
+    """A gate as a sentence."""
+    if name not in _GATES:
+        return f"{name.replace('_', ' ')} {number(bound)}"
+    said, unit = _GATES[name]
+    return said.format({"percent": percent, "decibels": decibels, "size": size, "duration": duration}[unit](bound))
+
+
+def sentence(text: str) -> str:
+    """The text with a capital, unless it begins with a name such as conv_1, and a full stop."""
+    text = text.strip()
+    first = text.partition(" ")[0]
+    text = text[:1].upper() + text[1:] if first.isalpha() and first.islower() else text
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def shape(dimensions: tuple[int | None, ...]) -> str:
+    """A shape with its open dimensions lettered: 1 × n × 7."""
+    letters = iter(string.ascii_lowercase[13:])
+    return " \N{MULTIPLICATION SIGN} ".join(str(d) if d is not None else next(letters) for d in dimensions) or "scalar"
+
+
+def _three(value: float) -> str:
+    return f"{value:.0f}" if value >= 99.95 else f"{value:.3g}"

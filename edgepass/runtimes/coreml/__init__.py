@@ -1,0 +1,86 @@
+"""Core ML: runs a .mlpackage with coremltools on macOS, and with the reference executor elsewhere.
+
+The reference executor computes the saved program with torch, from the bytes on disk (_mil.py says what it can show).
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgepass.judging.manifest import Evidence
+from edgepass.runtimes import Array, Contents, Session
+
+extra = "coreml"
+suffix = ".mlpackage"
+
+FRAMEWORKS = ("executorch", "lightgbm", "libsvm", "sklearn", "tensorflow", "torchao", "transformers", "xgboost")
+"""What coremltools imports, where it is installed, to convert models from: two thirds of its start, and no use here."""
+
+
+def prepare(path: Path) -> None:
+    """Import coremltools, no more of it than reading a program needs, and the reference executor."""
+    from edgepass.runtimes.coreml._file import quiet
+
+    with quiet(), _without(FRAMEWORKS):
+        for module in ("coremltools.converters.mil.frontend.milproto", "edgepass.runtimes.coreml._program"):
+            import_module(module)
+
+
+@contextmanager
+def _without(packages: Sequence[str]) -> Iterator[None]:
+    """Let imports of these packages fail, those that are not loaded yet."""
+    absent: dict[str, Any] = {name: None for name in packages if name not in sys.modules}
+    sys.modules.update(absent)
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
+def load(path: Path, threads: int) -> Session:
+    """Load the default function of an ML program.
+
+    Raises ArtifactError for a package that is absent, damaged, or not an ML program, and for an operation that the
+    reference executor lacks.
+    """
+    from edgepass.runtimes.coreml._file import open_package
+
+    package = open_package(path)
+    if sys.platform == "darwin":
+        return _Host(path, [i.name for i in package.description.input], [o.name for o in package.description.output])
+    from edgepass.runtimes.coreml._program import Executor
+
+    return Executor(package, threads)
+
+
+def inspect(path: Path) -> Contents:
+    """What the package holds, read from its bytes."""
+    from edgepass.runtimes.coreml._hash import content_sha256
+    from edgepass.runtimes.coreml._inspect import inspect as read
+
+    return replace(read(path), content_sha256=content_sha256(path))
+
+
+class _Host:
+    """Apple's own runtime. Core ML picks its threads. No test here runs this class: it needs macOS."""
+
+    evidence: Evidence = "host runtime"
+
+    def __init__(self, path: Path, inputs: list[str], outputs: list[str]) -> None:
+        import coremltools
+
+        self.model = coremltools.models.MLModel(str(path))
+        self.inputs, self.outputs = inputs, outputs
+        self.state = self.model.make_state() if self.model.get_spec().description.state else None
+
+    def __call__(self, inputs: Sequence[Array]) -> list[Array]:
+        given = self.model.predict(dict(zip(self.inputs, inputs, strict=True)), state=self.state)
+        arrays = [np.asarray(given[name]) for name in self.outputs]
+        return [a.astype(np.float32) if a.dtype == np.float16 else a for a in arrays]

@@ -1,0 +1,137 @@
+"""What a Core ML package holds: its inputs and outputs, weights as stored, operations, activation memory, flops."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from edgepass.errors import ArtifactError
+from edgepass.judging.manifest import Weight
+from edgepass.runtimes import Contents
+from edgepass.runtimes.coreml._compile import Env
+from edgepass.runtimes.coreml._cost import all_operations, count_flops, planned_bytes
+from edgepass.runtimes.coreml._file import Package, kinds, open_package
+from edgepass.runtimes.coreml._interface import spec
+from edgepass.runtimes.coreml._program import Program, load_program, read_function
+from edgepass.runtimes.coreml._quant import decompress
+
+Granularity = Literal["per-tensor", "per-channel", "per-block"]
+
+_STORED = {  # where a compressed constant keeps its elements, by operation
+    "constexpr_affine_dequantize": "quantized_data",
+    "constexpr_blockwise_shift_scale": "data",
+    "constexpr_cast": "source_val",
+    "constexpr_lut_to_dense": "indices",
+    "constexpr_lut_to_sparse": "indices_nonzero_data",
+    "constexpr_sparse_blockwise_shift_scale": "nonzero_data",
+    "constexpr_sparse_to_dense": "nonzero_data",
+}
+_FINEST: tuple[Granularity, ...] = ("per-tensor", "per-channel", "per-block")
+
+
+def inspect(path: Path) -> Contents:
+    """Read a package. Memory and flops come from one run on zeros at the default shape; without one, notes say why."""
+    package = open_package(path)
+    notes: list[str] = []
+    planned, flops = None, {}
+    try:
+        program = load_program(package)
+        function = program.function
+        env = _run_on_zeros(package, program)
+        planned, flops = planned_bytes(program, env), count_flops(program, env)
+    except ArtifactError as error:
+        function = read_function(package)
+        notes.append(f"no activation memory or flops: {error}")
+    counts = kinds(package)
+    counts.pop("const", None)
+    return Contents(
+        format=f"mlprogram, specification {package.spec.specificationVersion}",
+        inputs=[spec(feature) for feature in package.description.input],
+        outputs=[spec(feature) for feature in package.description.output],
+        weights=list(weights(function)),
+        ops=dict(sorted(counts.items())),
+        planned_bytes=planned,
+        flops=flops,
+        notes=notes,
+    )
+
+
+def weights(function: Any) -> Iterator[Weight]:
+    """Every constant of more than one element that is a float, or integers that stand for floats.
+
+    Integer vectors that are arguments (shapes, axes) are no weights.
+    """
+    from coremltools.converters.mil.mil import types
+
+    for op in all_operations(function.operations):
+        integers = op.op_type == "const" and any(c.op_type == "dequantize" for c in op.outputs[0].child_ops)
+        consumers = [c for v in op.outputs for c in v.child_ops]
+        if any(c.op_type.startswith("constexpr_") for c in consumers):
+            continue
+        floats = (
+            op.op_type == "const" and types.is_tensor(op.outputs[0].sym_type) and types.is_float(op.outputs[0].dtype)
+        )
+        if not (floats or integers or op.op_type.startswith("constexpr_")):
+            continue
+        value = decompress(op.outputs[0])
+        if value is None or value.size <= 1:
+            continue
+        zero = next((decompress(c.zero_point) for c in consumers if integers and c.zero_point is not None), None)
+        yield Weight(
+            name=op.outputs[0].name,
+            shape=tuple(int(d) for d in value.shape),
+            dtype=_stored_dtype(op.outputs[0]),
+            granularity=_granularity(op, consumers if integers else []),
+            zeros=float(np.mean(value == (0 if zero is None or zero.size > 1 else zero))),
+        )
+
+
+def _run_on_zeros(package: Package, program: Program) -> Env:
+    values = {}
+    for feature in package.description.input:
+        place = program.inputs[feature.name]
+        default = list(feature.type.multiArrayType.shape) if len(place.shape) else []
+        shape = [d if d is not None else int(default[i]) for i, d in enumerate(place.shape)]
+        values[feature.name] = torch.zeros(shape, dtype=place.dtype)
+    with torch.inference_mode():
+        return program.run(values, keep=True)
+
+
+def _stored_dtype(var: Any) -> str:
+    from coremltools.converters.mil.mil import types
+
+    op = var.op
+    if op.op_type == "const":
+        return str(types.builtin_to_string(var.dtype)).replace("fp", "float")
+    if op.op_type == "constexpr_lut_to_dense" and op.inputs.get("shape") is not None:
+        return f"uint{int(np.log2(op.lut.val.size))}"  # iOS 16 packs the indices in bytes
+    return _stored_dtype(op.inputs[_STORED[op.op_type]])
+
+
+def _granularity(op: Any, dequantizers: list[Any]) -> Granularity | None:
+    """The finest among the steps of decompression."""
+    found: set[Granularity] = set()
+    for d in dequantizers:
+        found.add("per-channel" if d.scale is not None and d.scale.rank else "per-tensor")
+    while op is not None and op.op_type.startswith("constexpr_"):
+        data = tuple(op.outputs[-1].shape)
+        if op.op_type == "constexpr_affine_dequantize":
+            found.add("per-channel" if op.scale.rank and op.scale.shape[0] > 1 else "per-tensor")
+        elif "scale" in op.inputs:
+            data = tuple(op.data_mask.shape) if "data_mask" in op.inputs else tuple(op.data.shape)
+            found.add(_blocks(tuple(op.scale.shape), data))
+        elif "lut" in op.inputs:
+            lut = tuple(op.lut.shape)
+            data = tuple(op.indices_mask.shape) if "indices_mask" in op.inputs else tuple(op.indices.shape)
+            found.add("per-tensor" if len(lut) == 1 else _blocks(lut[:-2], data))
+        op = op.inputs[_STORED[op.op_type]].op
+    return max(found, key=_FINEST.index) if found else None
+
+
+def _blocks(scale: tuple[int, ...], data: tuple[int, ...]) -> Granularity:
+    split = [i for i, n in enumerate(scale) if n > 1]
+    if not split:
+        return "per-tensor"
+    return "per-channel" if len(split) == 1 and scale[split[0]] == data[split[0]] else "per-block"

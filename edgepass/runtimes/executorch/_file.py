@@ -1,0 +1,212 @@
+"""Reads a .pte: its plan, constants, operations, and what each delegate holds."""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepass.errors import ArtifactError
+from edgepass.judging.manifest import Fallback, TensorSpec, Weight
+from edgepass.runtimes import Contents
+from edgepass.runtimes.executorch import _coreml, _flatc, _xnnpack
+from edgepass.runtimes.executorch._payload import Payload
+from edgepass.runtimes.executorch._vulkan import payload as _vulkan
+
+_READERS = {
+    "XnnpackBackend": ("xnnpack", _xnnpack.parse),
+    "VulkanBackend": ("vulkan", _vulkan.parse),
+    "CoreMLBackend": ("coreml", _coreml.parse),
+}
+"""Delegate -> what its operations are called by, and what reads its payload."""
+_PRIMITIVE = "executorch_prim::"  # views and integer arithmetic inside the runtime, no kernel
+_SCALARS = {
+    "BYTE": "uint8",
+    "CHAR": "int8",
+    "SHORT": "int16",
+    "INT": "int32",
+    "LONG": "int64",
+    "HALF": "float16",
+    "FLOAT": "float32",
+    "DOUBLE": "float64",
+    "BOOL": "bool",
+    "BFLOAT16": "bfloat16",
+    "UINT16": "uint16",
+    "UINT32": "uint32",
+    "UINT64": "uint64",
+}
+
+
+def inspect(path: Path) -> Contents:
+    """What the method `forward` (or the first method) holds.
+
+    Weights outside delegates carry their qualified name when the file keeps it, else `constant N`; those inside XNNPACK
+    and Vulkan the name of their data, which is the SHA-256 of their bytes. `planned_bytes` is the sum of the plan's
+    activation buffers; the workspace and repacked weights of delegates come on top. Shapes of a dynamic file are upper
+    bounds.
+    Raises ArtifactError when the bytes are no ExecuTorch program.
+    """
+    file = File(path)
+    plans = file.program["execution_plan"]
+    plan = file.plan
+    values = plan["values"]
+    notes = [f"the file has {len(plans)} methods, this is {plan['name']}"] if len(plans) > 1 else []
+    if any(v["val"].get("shape_dynamism", "STATIC") != "STATIC" for v in values):
+        notes.append("shapes are dynamic; the ones shown, and the planned memory, are upper bounds")
+    ops: Counter[str] = Counter()
+    outside: Counter[str] = Counter()
+    for instruction in file.calls:
+        if instruction["instr_args_type"] == "KernelCall":
+            call = instruction["instr_args"]
+            name = plan["operators"][call["op_index"]]["name"]
+            ops[name] += 1
+            outside[name] += _flops(name, [values[i] for i in call["args"] if i >= 0])
+    kernels = {name: n for name, n in ops.items() if not name.startswith(_PRIMITIVE)}
+    weights = _constants(file, values)
+    payloads, foreign = _payloads(file)
+    content = _content(file, payloads, weights)
+    inside: Counter[str] = Counter()
+    for backend, payload in payloads:
+        ops.update({f"{backend}.{name}": n for name, n in payload.ops.items()})
+        inside.update({f"{backend}.{name}": n for name, n in payload.flops.items()})
+        known = {weight.name for weight in weights}  # delegates may share one
+        weights += [weight for weight in payload.weights if weight.name not in known]
+    notes += [f"{n} part(s) run on {name}, whose contents are not read" for name, n in sorted(foreign.items())]
+    return Contents(
+        format="pte",
+        inputs=[_spec(f"input_{n}", values[i]) for n, i in enumerate(plan["inputs"])],
+        outputs=[_spec(f"output_{n}", values[i]) for n, i in enumerate(plan["outputs"])],
+        weights=weights,
+        ops=dict(sorted(ops.items())),
+        planned_bytes=sum(plan["non_const_buffer_sizes"]),
+        flops=dict(sorted((+(inside + outside)).items())),
+        delegated_flops=_share(inside.total(), outside.total(), bool(plan["delegates"]), bool(foreign)),
+        fallbacks=[
+            Fallback(op=f"{name} x{n}" if n > 1 else name, module="", reason="runs on ExecuTorch's portable kernels")
+            for name, n in sorted(kernels.items())
+        ],
+        notes=notes,
+        content_sha256=content,
+    )
+
+
+class File:
+    """The program, the plan of its method `forward` (or the first), and the segments behind it.
+
+    The layout is that of exir/_serialize/_program.py. Raises ArtifactError when the bytes are no ExecuTorch program.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        data = path.read_bytes()
+        if data[4:6] != b"ET":
+            raise ArtifactError(f"{path} is not an ExecuTorch program (it lacks the mark ET); export it again")
+        self.program: Any = _flatc.decode(data, _flatc.PROGRAM)
+        plans = self.program["execution_plan"]
+        if not plans:
+            raise ArtifactError(f"{path} holds no method; export it again")
+        self.plan: Any = next((p for p in plans if p["name"] == "forward"), plans[0])
+        self.calls: list[Any] = [i for chain in self.plan["chains"] for i in chain["instructions"]]
+        self.delegates: list[str] = [delegate["id"] for delegate in self.plan["delegates"]]
+        base = int.from_bytes(data[24:32], "little") if data[8:12] == b"eh00" else len(data)
+        segments = self.program.get("segments") or []
+        self.segments: list[bytes] = [data[base + s["offset"] : base + s["offset"] + s["size"]] for s in segments]
+        self.named = {n["key"]: self.segments[n["segment_index"]] for n in self.program.get("named_data") or []}
+
+    def constant(self, index: int) -> bytes:
+        """From the index-th constant on; what follows it in the file may come after."""
+        place = self.program.get("constant_segment") or {}
+        if offsets := place.get("offsets"):
+            segment: bytes = self.segments[place["segment_index"]]
+            return segment[offsets[index] :]
+        return bytes(self.program["constant_buffer"][index]["storage"])
+
+    def payload(self, delegate: Mapping[str, Any]) -> bytes:
+        place = delegate["processed"]
+        inline = place["location"] == "INLINE"
+        return bytes(
+            self.program["backend_delegate_data"][place["index"]]["data"] if inline else self.segments[place["index"]]
+        )
+
+
+def _share(inside: int, outside: int, delegates: bool, foreign: bool) -> float | None:
+    """Share of matrix work in delegates; None when an unread delegate and kernels both have some."""
+    if not inside + outside:
+        return 1.0 if delegates else 0.0
+    if foreign and outside:
+        return None
+    return inside / (inside + outside)
+
+
+def _payloads(file: File) -> tuple[list[tuple[str, Payload]], Counter[str]]:
+    """What each delegate holds, with the name of its backend; and how many there are that nothing here can read."""
+    read: list[tuple[str, Payload]] = []
+    foreign: Counter[str] = Counter()
+    for index, delegate in enumerate(file.plan["delegates"]):
+        if delegate["id"] not in _READERS:
+            foreign[delegate["id"]] += 1
+            continue
+        backend, parse = _READERS[delegate["id"]]
+        read.append((backend, parse(file.payload(delegate), file.named, index)))
+    return read, foreign
+
+
+def _content(file: File, payloads: list[tuple[str, Payload]], weights: list[Weight]) -> str | None:
+    """Of a file that is delegated whole to a backend whose payloads differ in bytes from one conversion to the next."""
+    hashes = [payload.content_sha256 for _, payload in payloads]
+    if weights or not hashes or len(hashes) != len(file.calls) or None in hashes:
+        return None
+    return hashlib.sha256("".join(map(str, hashes)).encode()).hexdigest()
+
+
+def _constants(file: File, values: Sequence[Any]) -> list[Weight]:
+    """Constant tensors of more than one element that the program itself holds."""
+    weights = {}
+    for value in values:
+        tensor = value["val"]
+        index = tensor.get("data_buffer_idx", 0)
+        if value["val_type"] != "Tensor" or not index or "allocation_info" in tensor or math.prod(tensor["sizes"]) < 2:
+            continue
+        info = tensor.get("extra_tensor_info") or {}
+        if info.get("location", "SEGMENT") != "SEGMENT":  # in a file of its own (.ptd)
+            continue
+        kind, shape = dtype(tensor), tuple(tensor["sizes"])
+        storage = np.dtype("u2" if kind == "bfloat16" else kind)
+        raw: NDArray[Any] = np.frombuffer(file.constant(index)[: math.prod(shape) * storage.itemsize], storage)
+        name = info.get("fully_qualified_name") or f"constant {index}"
+        weights[index] = Weight(name=name, shape=shape, dtype=kind, zeros=float(np.mean(raw == 0)))
+    return list(weights.values())
+
+
+def _flops(name: str, args: Sequence[Any]) -> int:
+    """Twice the multiply-adds of a kernel call, from the shapes of its tensor arguments; the last is the output."""
+    tensors: list[list[int]] = [v["val"]["sizes"] for v in args if v["val_type"] == "Tensor"]
+    if len(tensors) < 3:
+        return 0
+    output = math.prod(tensors[-1])
+    match name.split("::")[-1].split(".")[0]:
+        case "mm" | "bmm" | "matmul" | "linear" | "mixed_mm" | "mixed_linear":
+            return 2 * output * (tensors[0] or [1])[-1]
+        case "addmm" | "baddbmm":
+            return 2 * output * tensors[1][-1]
+        case "convolution":
+            transposed = [v["val"]["bool_val"] for v in args if v["val_type"] == "Bool"][:1] == [True]
+            return 2 * (math.prod(tensors[0]) if transposed else output) * math.prod(tensors[1][1:])
+        case _:
+            return 0
+
+
+def _spec(name: str, value: Any) -> TensorSpec:
+    if value["val_type"] != "Tensor":
+        return TensorSpec(name=name, shape=(), dtype=value["val_type"].lower())
+    return TensorSpec(name=name, shape=tuple(value["val"]["sizes"]), dtype=dtype(value["val"]))
+
+
+def dtype(tensor: Mapping[str, Any]) -> str:
+    """The dtype of a tensor of the plan, as numpy and torch call it."""
+    name: str = tensor["scalar_type"]
+    return _SCALARS.get(name, name.lower())

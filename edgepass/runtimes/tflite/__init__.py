@@ -1,0 +1,72 @@
+"""TFLite: runs a .tflite on LiteRT's interpreter with its default XNNPACK delegate."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepass.errors import ArtifactError
+from edgepass.judging.manifest import Evidence
+from edgepass.runtimes import Array, Contents, Session
+from edgepass.runtimes.tflite._order import in_order
+
+extra = "tflite"
+suffix = ".tflite"
+
+
+def prepare(path: Path) -> None:
+    """Import LiteRT's interpreter."""
+    import_module("ai_edge_litert.interpreter")
+
+
+class _Session:
+    evidence: Evidence = "host runtime"
+
+    def __init__(self, path: Path, threads: int) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self.interpreter = Interpreter(model_path=str(path), num_threads=threads)
+        self.interpreter.allocate_tensors()
+        self.inputs = in_order(self.interpreter.get_input_details())
+        self.outputs = in_order(self.interpreter.get_output_details())
+
+    def __call__(self, inputs: Sequence[Array]) -> list[Array]:
+        if len(inputs) != len(self.inputs):
+            raise ValueError(f"it takes {len(self.inputs)} inputs, {len(inputs)} were given")
+        for x, details in zip(inputs, self.inputs, strict=True):
+            self.interpreter.set_tensor(details["index"], _quantize(x, details))
+        self.interpreter.invoke()
+        return [_dequantize(self.interpreter.get_tensor(d["index"]), d) for d in self.outputs]
+
+
+def load(path: Path, threads: int) -> Session:
+    """Load the first subgraph. Integer I/O that carries a scale is quantised and dequantised per call."""
+    if path.stat().st_size < 8 or path.read_bytes()[4:8] != b"TFL3":
+        raise ArtifactError(f"{path} is not a TFLite file (it lacks the mark TFL3); export it again")
+    return _Session(path, threads)
+
+
+def inspect(path: Path) -> Contents:
+    """What the file holds, read from its bytes; which operations the XNNPACK delegate takes, from the interpreter."""
+    from edgepass.runtimes.tflite._file import inspect as read
+
+    return read(path)
+
+
+def _quantize(x: NDArray[Any], details: dict[str, Any]) -> Array:
+    dtype: np.dtype[Any] = np.dtype(details["dtype"])
+    scale, zero_point = details["quantization"]
+    if dtype.kind in "iu" and x.dtype.kind == "f" and scale:
+        info = np.iinfo(dtype)
+        x = np.clip(np.rint(x / scale) + zero_point, info.min, info.max).astype(dtype)
+    return x.astype(dtype, copy=False) if x.dtype.kind == dtype.kind else x
+
+
+def _dequantize(y: NDArray[Any], details: dict[str, Any]) -> Array:
+    scale, zero_point = details["quantization"]
+    if y.dtype.kind in "iu" and scale:
+        y = (y.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+    return y.astype(np.float32, copy=False) if y.dtype.kind == "f" else y

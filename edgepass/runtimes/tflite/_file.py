@@ -1,0 +1,296 @@
+"""Reads a .tflite: weights, operations, lifetimes, and which operations XNNPACK takes."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepass.errors import ArtifactError
+from edgepass.judging.manifest import Fallback, TensorSpec, Weight
+from edgepass.runtimes import Array, Contents, _arena
+from edgepass.runtimes.tflite._order import in_order
+
+_MARK = b"TFL3"
+_HYBRID_VERSION = 12  # of FULLY_CONNECTED, the first whose kernels know float input with per-channel weights
+_INDICES = {"INT32", "INT64", "BOOL", "STRING"}  # without a scale: shapes, axes, paddings; no weights
+_NUMPY = {"FLOAT32": "f4", "FLOAT16": "f2", "FLOAT64": "f8", "BFLOAT16": "u2", "INT8": "i1", "UINT8": "u1"} | {
+    "INT16": "i2", "UINT16": "u2", "INT32": "i4", "UINT32": "u4", "INT64": "i8", "UINT64": "u8", "BOOL": "?"
+}  # fmt: skip
+_PACKED = {"INT4": 4, "UINT4": 4, "INT2": 2}  # bits of an element
+
+
+def inspect(path: Path) -> Contents:
+    """What the first subgraph holds, with those it calls.
+
+    Weights are constants with a scale or a floating type; shape vectors are not. `planned_bytes` is a greedy plan over
+    tensor lifetimes of the first subgraph, as TFLite makes one; weights, also repacked ones, come on top; None when a
+    shape is dynamic. An operation counts as delegated when the interpreter's default XNNPACK delegate takes it.
+    Raises ArtifactError when the bytes are no TFLite model.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    data = path.read_bytes()
+    if data[4:8] != _MARK:
+        raise ArtifactError(f"{path} is not a TFLite file (it lacks the mark TFL3); export it again")
+    model = schema.ModelT.InitFromPackedBuf(data, 0)
+    graph = model.subgraphs[0] if model.subgraphs else None
+    if graph is None or graph.operators is None:
+        raise ArtifactError(f"{path} holds no graph; export it again")
+    reader = _Reader(model, data)
+    notes = reader.notes(graph)
+    flops = [reader.flops(graph, op) for op in graph.operators]
+    by_name: Counter[str] = Counter()
+    for op, n in zip(graph.operators, flops, strict=True):
+        by_name[reader.name(op)] += n
+    delegated, why = _delegated(path, [reader.name(op) for op in graph.operators])
+    fallbacks, share = Counter[str](), None
+    if delegated is None:
+        notes.append(why)
+    else:
+        fallbacks.update(reader.name(op) for i, op in enumerate(graph.operators) if i not in delegated)
+        total = sum(flops)
+        empty = 1.0 if delegated else 0.0
+        share = sum(n for i, n in enumerate(flops) if i in delegated) / total if total else empty
+    return Contents(
+        format="tflite",
+        inputs=reader.specs(graph, "inputs"),
+        outputs=reader.specs(graph, "outputs"),
+        weights=reader.weights(),
+        ops=dict(sorted(reader.count(graph).items())),
+        planned_bytes=reader.planned(graph),
+        flops=dict(sorted((+by_name).items())),
+        delegated_flops=share,
+        fallbacks=[
+            Fallback(
+                op=f"{name} x{n}" if n > 1 else name, module="", reason="runs on TFLite's own kernels, not XNNPACK's"
+            )
+            for name, n in sorted(fallbacks.items())
+        ],
+        notes=notes,
+    )
+
+
+class _Reader:
+    """The parsed model with its enumerations by name."""
+
+    def __init__(self, model: Any, data: bytes) -> None:
+        from ai_edge_litert import schema_py_generated as schema
+
+        self.model, self.data = model, data
+        self.types = {v: k for k, v in vars(schema.TensorType).items() if k.isupper()}
+        self.builtins = {v: k for k, v in vars(schema.BuiltinOperator).items() if k.isupper()}
+        self.blockwise = schema.QuantizationDetails.BlockwiseQuantization
+
+    def name(self, op: Any) -> str:
+        code = self.model.operatorCodes[op.opcodeIndex]
+        # Codes under 127 were written to the older byte field, and by some converters to that alone (schema.fbs).
+        name = self.builtins.get(max(code.deprecatedBuiltinCode, code.builtinCode), "UNKNOWN")
+        return _text(code.customCode) if name == "CUSTOM" else name
+
+    def callees(self, op: Any) -> list[Any]:
+        """Subgraphs that the operation runs: a composite's decomposition, the arms of IF, both parts of WHILE."""
+        keys = ("subgraph", "thenSubgraphIndex", "elseSubgraphIndex", "condSubgraphIndex", "bodySubgraphIndex")
+        found = [getattr(op.builtinOptions, key, None) for key in keys]
+        found.append(getattr(op.builtinOptions2, "decompositionSubgraphIndex", None))
+        return [self.model.subgraphs[i] for i in found if i is not None and 0 < i < len(self.model.subgraphs)]
+
+    def count(self, graph: Any, depth: int = 0) -> Counter[str]:
+        ops = Counter(self.name(op) for op in graph.operators)
+        if depth < len(self.model.subgraphs):  # a corrupt file may call in a circle
+            for op in graph.operators:
+                for callee in self.callees(op):
+                    ops += self.count(callee, depth + 1)
+        return ops
+
+    def flops(self, graph: Any, op: Any, depth: int = 0) -> int:
+        """Twice the multiply-adds, those of called subgraphs included once."""
+        called = 0
+        if depth < len(self.model.subgraphs):
+            called = sum(self.flops(g, o, depth + 1) for g in self.callees(op) for o in g.operators)
+        shapes = [_shape(graph.tensors[i]) if i >= 0 else () for i in op.inputs]
+        output = math.prod(_shape(graph.tensors[op.outputs[0]])) if len(op.outputs) else 0
+        match self.name(op), shapes:
+            case "FULLY_CONNECTED" | "CONV_2D", [_, weight, *_]:
+                return 2 * output * math.prod(weight[1:])
+            case "DEPTHWISE_CONV_2D", [_, weight, *_]:
+                return 2 * output * math.prod(weight[1:3])
+            case "CONV_3D", [_, weight, *_]:
+                return 2 * output * math.prod(weight[:4])
+            case "TRANSPOSE_CONV", [_, weight, x, *_]:
+                return 2 * math.prod(x) * math.prod(weight[:3])
+            case "BATCH_MATMUL", [x, _]:
+                return 2 * output * x[-2 if getattr(op.builtinOptions, "adjX", False) else -1]
+            case _:
+                return called
+
+    def weights(self) -> list[Weight]:
+        found: dict[tuple[int, int], Weight] = {}
+        for graph in self.model.subgraphs:
+            for tensor in graph.tensors:
+                raw = self.raw(tensor)
+                scaled = tensor.quantization is not None and _length(tensor.quantization.scale) > 0
+                is_index = self.types.get(tensor.type) in _INDICES and not scaled
+                if raw.size and math.prod(_shape(tensor)) > 1 and not is_index:
+                    found.setdefault((tensor.buffer, tensor.type), self.weight(tensor, raw))  # signatures share them
+        return list(found.values())
+
+    def raw(self, tensor: Any) -> Array:
+        buffer = self.model.buffers[tensor.buffer]
+        if buffer.data is not None and len(buffer.data):
+            return np.asarray(buffer.data, np.uint8)
+        start, size = getattr(buffer, "offset", 0), getattr(buffer, "size", 0)  # past 2 GB they lie behind the model
+        return np.frombuffer(self.data[start : start + size] if start > 1 else b"", np.uint8)
+
+    def weight(self, tensor: Any, raw: Array) -> Weight:
+        kind, shape, quantization = self.types.get(tensor.type, "UNKNOWN"), _shape(tensor), tensor.quantization
+        scales = _length(quantization.scale) if quantization is not None else 0
+        granularity = None
+        if quantization is not None and quantization.detailsType == self.blockwise:
+            granularity = "per-block"
+        elif scales:
+            granularity = "per-channel" if scales > 1 else "per-tensor"
+        return Weight(
+            name=_text(tensor.name),
+            shape=shape,
+            dtype=kind.lower(),
+            granularity=granularity,  # type: ignore[arg-type]
+            zeros=_zeros(raw, kind, shape, quantization, tensor.sparsity is not None),
+        )
+
+    def planned(self, graph: Any) -> int | None:
+        sizes: dict[int | str, int] = {}
+        # A constant made float when the file loads is a weight still.
+        unpacked = {
+            int(op.outputs[0])
+            for op in graph.operators
+            if self.name(op) == "DEQUANTIZE" and self.raw(graph.tensors[op.inputs[0]]).size
+        }
+        for i, tensor in enumerate(graph.tensors):
+            kind = self.types.get(tensor.type, "UNKNOWN")
+            if any(n < 0 for n in _signature(tensor)) or kind in {"STRING", "RESOURCE", "VARIANT", "UNKNOWN"}:
+                return None
+            if not self.raw(tensor).size and i not in unpacked:
+                bits = _PACKED.get(kind) or 8 * np.dtype(_NUMPY.get(kind, "c8")).itemsize
+                sizes[i] = math.ceil(math.prod(_shape(tensor)) * bits / 8)
+        nodes = [
+            _arena.Node(reads=[int(i) for i in op.inputs], writes=[int(i) for i in op.outputs])
+            for op in graph.operators
+        ]
+        return _arena.plan(nodes, [int(i) for i in graph.inputs], [int(i) for i in graph.outputs], sizes)
+
+    def specs(self, graph: Any, side: str) -> list[TensorSpec]:
+        names = {}
+        for signature in self.model.signatureDefs or []:
+            if signature.subgraphIndex == 0:
+                names = {entry.tensorIndex: _text(entry.name) for entry in getattr(signature, side)}
+                break
+        found = [
+            {"name": names.get(i, _text(graph.tensors[i].name)), "tensor": graph.tensors[i]}
+            for i in getattr(graph, side)
+        ]
+        return [
+            TensorSpec(
+                name=item["name"],
+                shape=tuple(None if n < 0 else n for n in _signature(item["tensor"])),
+                dtype=self.types.get(item["tensor"].type, "UNKNOWN").lower(),
+            )
+            for item in in_order(found)
+        ]
+
+    def notes(self, graph: Any) -> list[str]:
+        notes = []
+        if len(self.model.signatureDefs or []) > 1:
+            notes.append(f"the file has {len(self.model.signatureDefs)} signatures, this is the first")
+        old = 0
+        for op in graph.operators:
+            code = self.model.operatorCodes[op.opcodeIndex]
+            if self.name(op) == "FULLY_CONNECTED" and code.version < _HYBRID_VERSION and op.inputs[1] >= 0:
+                x, weight = graph.tensors[op.inputs[0]], graph.tensors[op.inputs[1]]
+                scales = _length(weight.quantization.scale) if weight.quantization is not None else 0
+                old += (
+                    self.types.get(x.type) == "FLOAT32"
+                    and self.types.get(weight.type) in {"INT8", "INT4"}
+                    and scales > 1
+                )
+        if old:
+            notes.append(
+                f"{old} FULLY_CONNECTED have float input and per-channel integer weights but a version under "
+                f"{_HYBRID_VERSION}: TFLite runtimes up to 2.14 accept the file and compute wrong results"
+            )
+        return notes
+
+
+def _delegated(path: Path, names: Sequence[str]) -> tuple[set[int] | None, str]:
+    """Indices of the operations that the default delegate takes, or None and why that is unknown.
+
+    The interpreter appends a DELEGATE node per part and keeps the nodes it replaces in the list, so the part is what
+    its outputs need, walking back as far as its inputs.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        interpreter = Interpreter(model_path=str(path), num_threads=1)
+        interpreter.allocate_tensors()
+        details = interpreter._get_ops_details()
+    except Exception as error:  # an operation that this runtime lacks; the rest of the file can be read all the same
+        return None, f"what is delegated is unknown, for LiteRT does not load the file: {str(error)[:200]}"
+    nodes = [d for d in details if d["op_name"] != "DELEGATE"]
+    if [d["op_name"] for d in nodes] != list(names):
+        return None, "what is delegated is unknown, for LiteRT changes the graph before it delegates"
+    writers = {int(t): i for i, d in enumerate(nodes) for t in d["outputs"]}
+    taken: set[int] = set()
+    for part in (d for d in details if d["op_name"] == "DELEGATE"):
+        stop, todo = set(map(int, part["inputs"])), [int(t) for t in part["outputs"]]
+        while todo:
+            index = writers.get(todo.pop())
+            if index is not None and index not in taken:
+                taken.add(index)
+                todo.extend(int(t) for t in nodes[index]["inputs"] if int(t) not in stop)
+    return taken, ""
+
+
+def _zeros(raw: NDArray[Any], kind: str, shape: tuple[int, ...], quantization: Any, sparse: bool) -> float:
+    """Fraction of elements that stand for zero."""
+    values: NDArray[Any] = raw
+    zero: Any = 0
+    axis = 0
+    if quantization is not None and _length(quantization.zeroPoint):
+        zero = np.asarray(quantization.zeroPoint)
+        zero = zero[0] if (zero == zero[0]).all() else zero
+        axis = quantization.quantizedDimension
+    if bits := _PACKED.get(kind):
+        mask = (1 << bits) - 1
+        values = np.stack([(raw >> shift) & mask for shift in range(0, 8, bits)], axis=1).ravel()
+        zero = zero & mask
+    elif kind in _NUMPY:
+        values = raw.view(np.dtype(_NUMPY[kind]))
+        values = values & 0x7FFF if kind == "BFLOAT16" else values
+    total = math.prod(shape)
+    if sparse:  # only the kept elements are stored
+        return 1.0 - float(np.count_nonzero(values != zero)) / total
+    values = values[:total]
+    if np.ndim(zero):
+        zero = zero.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+        values = values.reshape(shape)
+    return float(np.mean(values == zero))
+
+
+def _shape(tensor: Any) -> tuple[int, ...]:
+    return tuple(int(n) for n in tensor.shape) if tensor.shape is not None else ()
+
+
+def _signature(tensor: Any) -> tuple[int, ...]:
+    signature = tensor.shapeSignature
+    return tuple(int(n) for n in signature) if _length(signature) else _shape(tensor)
+
+
+def _length(vector: Any) -> int:
+    return 0 if vector is None else len(vector)
+
+
+def _text(name: bytes | str | None) -> str:
+    return name.decode(errors="replace") if isinstance(name, bytes) else name or ""

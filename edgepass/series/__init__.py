@@ -1,0 +1,1 @@
+"""Series: tables over time, windows, baselines, and forecasters fitted to them."""
