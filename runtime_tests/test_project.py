@@ -14,13 +14,14 @@ from edgepass.errors import UnknownNameError
 
 ROOT = Path(__file__).parent.parent
 # What each room may import, besides itself: a folder, a module, or a module of a folder that has a level of its own.
-BASE = {"errors", "catalog", "judging.manifest", "judging.parity", "judging.gates"}
+BASE = {"errors", "catalog", "judging.manifest", "judging.parity", "judging.figures", "judging.gates"}
 ALLOWED = {
     "errors": set[str](),
     "catalog": {"errors"},
     "judging.parity": {"errors"},
+    "judging.figures": {"judging.parity"},
     "judging.manifest": {"errors", "judging.parity"},
-    "judging.gates": {"errors", "judging.manifest"},
+    "judging.gates": {"errors", "judging.manifest", "judging.figures"},
     "judging.files": {"errors", "catalog", "runtimes"},
     "runtimes": BASE,
     "models.parts": {"errors", "catalog"},
@@ -33,7 +34,7 @@ ALLOWED = {
     "exporters": BASE | {"rewrites", "quantize"},
     "task": {"errors", "judging.manifest", "runtimes"},
     "judging": BASE | {"judging.files", "runtimes", "quantize", "task"},
-    "report": {"errors", "staging", "judging.manifest", "judging.parity"},
+    "report": {"errors", "staging", "judging.manifest", "judging.parity", "judging.figures"},
     "describing": BASE | {"runtimes", "models", "models.parts", "judging.files", "report", "task"},
     "pipeline": BASE | {"runtimes", "quantize", "exporters", "judging", "judging.files", "report", "staging", "task"},
 }  # fmt: skip

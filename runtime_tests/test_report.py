@@ -14,6 +14,7 @@ from rich.console import Console
 from safetensors.numpy import save_file
 
 from edgepass.errors import InputError
+from edgepass.judging import figures
 from edgepass.judging.manifest import (
     GOLDEN,
     REPORT,
@@ -32,7 +33,7 @@ from edgepass.judging.manifest import (
 )
 from edgepass.judging.parity import Parity
 from edgepass.report import page as pages
-from edgepass.report import plots, words
+from edgepass.report import pictures, plots, summary, words
 
 COLUMNS = ["HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT"]
 VOID = {"meta", "link", "br", "img", "hr", "input", "line"}
@@ -302,7 +303,7 @@ def test_a_model_that_is_no_forecaster_has_scatters_and_no_time_axis(tmp_path: P
 def test_awkward_lengths_are_drawn(tmp_path: Path, k: int, L: int, H: int) -> None:
     manifest = a_forecaster()
     text = write(tmp_path, manifest, its_golden(manifest, k, L, H))
-    assert text.count("Forecast of ") == k * pages.MAX_CHANNELS
+    assert text.count("Forecast of ") == k * pictures.MAX_CHANNELS
 
 
 def test_golden_outputs_that_do_not_fit_are_left_out(tmp_path: Path) -> None:
@@ -320,7 +321,7 @@ def test_an_empty_manifest_still_gives_a_page(tmp_path: Path) -> None:
     empty = replace(a_forecaster(), artifacts=[], verdict="not-evaluated", baselines=[])
     page = Page(write(tmp_path, empty, None))
     assert "Nothing was written." in page.text
-    assert pages.summary_lines(empty) == []
+    assert summary.lines(empty) == []
 
 
 def test_a_folder_without_a_manifest_is_the_users_to_mend(tmp_path: Path) -> None:
@@ -339,7 +340,7 @@ def test_a_page_that_cannot_be_put_in_place_leaves_nothing_half_written(tmp_path
 def test_the_terminal_table_fits_100_columns_and_marks_the_evidence() -> None:
     manifest = a_forecaster()
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(pages.table(manifest))
+    console.print(summary.table(manifest))
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 100
     text = "\n".join(lines)
@@ -349,21 +350,21 @@ def test_the_terminal_table_fits_100_columns_and_marks_the_evidence() -> None:
     assert "r: reference executor, not the device's runtime" in text
     assert [text.count(w) for w in ("pass", "FAIL", "evaluated")] == [4, 1, 1]
     wide = Console(width=140, record=True, file=io.StringIO())
-    wide.print(pages.table(manifest))
+    wide.print(summary.table(manifest))
     assert wide.export_text().count("not evaluated") == 1  # which may stand on two lines of a narrow one
 
 
 def test_markup_in_names_is_not_obeyed_by_the_terminal() -> None:
     manifest = replace(a_forecaster(), artifacts=[an_artifact("[red]t[/red]", "[/]")])
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(pages.table(manifest))
+    console.print(summary.table(manifest))
     text = console.export_text()
     assert "[red]t[/red]" in text
     assert "[/]" in text
 
 
 def test_summary_lines_are_reasons_then_notes() -> None:
-    lines = pages.summary_lines(a_forecaster())
+    lines = summary.lines(a_forecaster())
     assert lines[0].startswith("coreml static_wi8_ai8: not evaluated: the peak memory")
     assert lines[1].startswith("tflite static_wi8_ai8: FAIL: the median latency")
     assert lines[2:] == ["executorch fp16: note: float16 is slower than float32 on this processor."]
@@ -372,8 +373,8 @@ def test_summary_lines_are_reasons_then_notes() -> None:
 @given(st.just(0.0) | st.floats(min_value=1e-3, max_value=1e12))
 def test_sizes_and_durations_keep_three_digits(value: float) -> None:
     for said, scales in (
-        (words.size(value), {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}),
-        (words.duration(value), {"\N{MICRO SIGN}s": 1, "ms": 1e3, "s": 1e6}),
+        (figures.size(value), {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}),
+        (figures.duration(value), {"\N{MICRO SIGN}s": 1, "ms": 1e3, "s": 1e6}),
     ):
         figure, unit = said.split()
         assert float(figure) * scales[unit] == pytest.approx(value, rel=6e-3, abs=0.51)
@@ -381,12 +382,12 @@ def test_sizes_and_durations_keep_three_digits(value: float) -> None:
 
 
 def test_units_change_where_rounding_would_show_four_digits() -> None:
-    assert [words.size(v) for v in (0, 999, 999_499, 999_500, 5e6)] == ["0 B", "999 B", "999 kB", "1 MB", "5 MB"]
-    assert [words.duration(v) for v in (412.4, 999_600.0)] == ["412 \N{MICRO SIGN}s", "1 s"]
+    assert [figures.size(v) for v in (0, 999, 999_499, 999_500, 5e6)] == ["0 B", "999 B", "999 kB", "1 MB", "5 MB"]
+    assert [figures.duration(v) for v in (412.4, 999_600.0)] == ["412 \N{MICRO SIGN}s", "1 s"]
 
 
 def test_shares_never_round_up_to_everything() -> None:
-    assert [words.percent(v) for v in (1.0, 0.99999, 0.5, 0.0, None)] == [
+    assert [figures.percent(v) for v in (1.0, 0.99999, 0.5, 0.0, None)] == [
         "100 %",
         "99.9 %",
         "50 %",
@@ -396,9 +397,9 @@ def test_shares_never_round_up_to_everything() -> None:
 
 
 def test_numbers_that_are_none_are_said_in_words() -> None:
-    assert words.number(float(np.finfo(np.float64).max)) == "not finite"
-    assert words.decibels(200.0) == "equal bit for bit"
-    assert words.decibels(-200.0) == "no signal left"
+    assert figures.number(float(np.finfo(np.float64).max)) == "not finite"
+    assert figures.decibels(200.0) == "equal bit for bit"
+    assert figures.decibels(-200.0) == "no signal left"
     zero = Metric(name="mse", reference=0.0, value=0.1, higher_is_better=False, samples=1)
     assert words.change(zero) == "worse"
     assert words.gate("min_new_thing", 3.0) == "min new thing 3"

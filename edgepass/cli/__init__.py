@@ -375,13 +375,13 @@ def _finish(result: "Manifest", folder: Path | None, *, as_json: bool) -> None:
     """Print the verdict and exit with its code."""
     from edgepass.cli import terminal
     from edgepass.judging.manifest import REPORT
-    from edgepass.report import page
+    from edgepass.report import summary
 
     if as_json:
         _print_json(result)
     else:
-        terminal.console.print(page.table(result))
-        for line in page.summary_lines(result):
+        terminal.console.print(summary.table(result))
+        for line in summary.lines(result):
             terminal.console.print(line, markup=False)
         if folder is not None:
             click.echo(f"report: {folder / REPORT}")

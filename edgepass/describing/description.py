@@ -14,10 +14,11 @@ from edgepass.describing.anatomy import Part
 from edgepass.describing.costs import Cost
 from edgepass.describing.reach import Reach, measure
 from edgepass.errors import InputError, first_line
+from edgepass.judging.figures import percent, size
 from edgepass.models.parts import Tokens
 from edgepass.models.passes import Pass
 from edgepass.models.passformer import Trunk
-from edgepass.report.words import percent, shape, size
+from edgepass.report.words import shape
 from edgepass.task import Task
 
 KINDS = {package: catalog.singular(kind) for kind, package in catalog.MODULES.items()}

@@ -3,10 +3,9 @@
 import string
 from collections import Counter
 
+from edgepass.judging.figures import decibels, duration, number, percent, size, three
 from edgepass.judging.manifest import ArtifactRecord, Evidence, Manifest, Metric, Outcome
-from edgepass.judging.parity import SQNR_CAP_DB
 
-FLOAT32_MAX = 3.4028234663852886e38
 VERDICTS: dict[Outcome, str] = {"pass": "pass", "fail": "FAIL", "not-evaluated": "not evaluated"}
 EVIDENCE: dict[Evidence, str] = {
     "device": "measured on a real device",
@@ -48,50 +47,13 @@ def outputs_evidence(record: ArtifactRecord) -> Evidence:
     return record.latency.evidence if record.latency else "host runtime"
 
 
-def size(count: float | None) -> str:
-    """Bytes in decimal units: 1 kB is 1,000 bytes."""
-    if count is None:
-        return "not measured"
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if abs(count) >= 0.9995 * scale:
-            return f"{_three(count / scale)} {unit}"
-    return f"{count:.0f} B"
-
-
-def duration(microseconds: float) -> str:
-    """Microseconds in the unit that reads best."""
-    for unit, scale in (("s", 1e6), ("ms", 1e3)):
-        if microseconds >= 0.9995 * scale:
-            return f"{_three(microseconds / scale)} {unit}"
-    return f"{_three(microseconds)} \N{MICRO SIGN}s"
-
-
-def percent(share: float | None) -> str:
-    """A fraction as a percentage; one that is nearly but not quite everything never reads 100 %."""
-    if share is None:
-        return "not known"
-    return f"{min(100 * share, 99.9) if share < 1.0 else 100 * share:.3g} %"
-
-
-def decibels(value: float) -> str:
-    """SQNR in words where a figure would mislead."""
-    if abs(value) >= SQNR_CAP_DB:
-        return "equal bit for bit" if value > 0 else "no signal left"
-    return f"{value:.1f} dB"
-
-
-def number(value: float) -> str:
-    """Four significant digits; what no float32 can hold stands for NaN or infinity."""
-    return "not finite" if not abs(value) < FLOAT32_MAX else f"{value:.4g}"
-
-
 def change(metric: Metric) -> str:
     """The relative change of a metric, in words."""
     if abs(metric.drop) < 5e-5:
         return "no change"
     if abs(metric.drop) > 1e3:  # the reference is zero, or as good as
         return "worse" if metric.drop > 0 else "better"
-    return f"{_three(abs(100 * metric.drop))} % {'worse' if metric.drop > 0 else 'better'}"
+    return f"{three(abs(100 * metric.drop))} % {'worse' if metric.drop > 0 else 'better'}"
 
 
 def gate(name: str, bound: float) -> str:
@@ -114,7 +76,3 @@ def shape(dimensions: tuple[int | None, ...]) -> str:
     """A shape with its open dimensions lettered: 1 × n × 7."""
     letters = iter(string.ascii_lowercase[13:])
     return " \N{MULTIPLICATION SIGN} ".join(str(d) if d is not None else next(letters) for d in dimensions) or "scalar"
-
-
-def _three(value: float) -> str:
-    return f"{value:.0f}" if value >= 99.95 else f"{value:.3g}"
