@@ -15,7 +15,7 @@ from edgepass import staging
 from edgepass.errors import DeviceOnlyError, InputError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import Program, capture
-from edgepass.judging import gates, manifest, verdict
+from edgepass.judging import gates, host, manifest, verdict
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord, Manifest, ModelInfo, TensorSpec
 from edgepass.judging.verdict import Candidate, Standard, Yardstick
@@ -226,6 +226,9 @@ def manifest_of(task: Task, standard: Standard, records: list[ArtifactRecord], b
             parameters=parameters,
             columns=list(task.columns),
             levels=list(task.levels),
+            title=task.title,
+            step=task.step,
+            starts=_starts(standard.samples),
         ),
         versions=versions(),
         seed=task.seed,
@@ -233,7 +236,17 @@ def manifest_of(task: Task, standard: Standard, records: list[ArtifactRecord], b
         data=task.data + [samples.info(role) for role, samples in roles.items() if samples is not None],
         artifacts=records,
         baselines=task.baselines,
+        host=host.this(),
+        date=host.now(),
     )
+
+
+def _starts(samples: Samples) -> list[str]:
+    """When the golden samples' forecasts begin."""
+    if samples.starts is None:
+        return []
+    starts = samples.starts[spread(len(samples), GOLDEN_SAMPLES)]
+    return [str(moment) for moment in np.datetime_as_string(starts, unit="s")]
 
 
 def _spec(name: str, array: Array) -> TensorSpec:

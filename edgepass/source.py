@@ -199,13 +199,15 @@ def _run(folder: Path, calibration_samples: int, evaluation_samples: int | None)
         model=loaded.model,
         args=loaded.example_args(),
         calibration=Samples(inputs=[loaded.calibration(calibration_samples)]),
-        evaluation=Samples(inputs=[inputs], targets=targets),
+        evaluation=Samples(inputs=[inputs], targets=targets, starts=loaded.starts(evaluation_samples)),
         score=Score(name=loaded.metric_name, function=_floating(loaded.metric)),
         columns=loaded.spec.columns,
         levels=loaded.model.levels,
         baselines=loaded.baselines(),
         data=[info for info in loaded.data() if info.role == "train"],
         seed=loaded.spec.seed,
+        title=loaded.title,
+        step=loaded.spec.step,
     )
 
 
@@ -379,4 +381,7 @@ def _csv(path: Path, found: Task, model: str) -> Samples:
     if len(series) < lookback + horizon:
         raise InputError(f"{path} has {len(series)} rows; one window of {model} needs {lookback + horizon}")
     inputs, targets = windows(series.values_TC.astype(np.float32), (0, len(series)), lookback=lookback, horizon=horizon)
-    return Samples(inputs=[np.ascontiguousarray(inputs[:, None])], targets=np.ascontiguousarray(targets[:, None]))
+    starts = None if series.times_T is None else series.times_T[lookback : len(series) - horizon + 1]
+    return Samples(
+        inputs=[np.ascontiguousarray(inputs[:, None])], targets=np.ascontiguousarray(targets[:, None]), starts=starts
+    )

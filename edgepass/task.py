@@ -27,6 +27,8 @@ class Samples:
     inputs: list[Array]
     targets: Array | None = None
     synthetic: bool = False
+    starts: NDArray[np.datetime64] | None = None
+    """When the forecast of each begins, where the samples are windows of a series with times."""
 
     def __len__(self) -> int:
         return len(self.inputs[0])
@@ -41,7 +43,8 @@ class Samples:
             return self
         rows = spread(len(self), most)
         targets = None if self.targets is None else self.targets[rows]
-        return replace(self, inputs=[x[rows] for x in self.inputs], targets=targets)
+        starts = None if self.starts is None else self.starts[rows]
+        return replace(self, inputs=[x[rows] for x in self.inputs], targets=targets, starts=starts)
 
     def info(self, role: str) -> DataInfo:
         """Hash and count, for the manifest."""
@@ -111,6 +114,10 @@ class Task:
     data: list[DataInfo] = field(default_factory=list)
     """What else took part, such as the training data."""
     seed: int = 0
+    title: str = ""
+    """What the model is, for a heading, where that is more than its name."""
+    step: float | None = None
+    """Seconds between the rows of a forecaster's series."""
 
     @property
     def module(self) -> nn.Module:

@@ -45,6 +45,14 @@ class ModelInfo:
     """Names of the series, for a forecaster; empty otherwise."""
     levels: list[float] = field(default_factory=list)
     """What a forecaster gives of each series, where that is several: for 0.9, what 90% of the future is below."""
+    title: str = ""
+    """What the model is, for a heading; empty where nothing says more than the name."""
+    step: float | None = None
+    """Seconds between the rows of a forecaster's series; null where they have no times."""
+    starts: list[str] = field(default_factory=list)
+    """When the forecast of each golden sample begins, as ISO 8601; empty where rows have no times.
+
+    In UTC where the series names a time zone, else as it writes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +101,8 @@ class Latency:
     threads: int
     runs: int
     evidence: Evidence
+    baseline_us: float | None = None
+    """The median of the float model as a file of the same target."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +162,8 @@ class ArtifactRecord:
     reasons: list[str]
     """One sentence for each gate that failed or could not be evaluated."""
     runtime: str
+    bounds: dict[str, float] = field(default_factory=dict)
+    """Every bound that judged the file: the user's, and the recipe's own where those say nothing."""
     parity: Parity | None = None
     metric: Metric | None = None
     memory: Memory | None = None
@@ -168,6 +180,16 @@ class ArtifactRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Host:
+    """The computer that judged. `system` is the name, release and machine that the operating system gives."""
+
+    cpu: str
+    cores: int
+    system: str
+    python: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """All of it. `verdict` is the worst of the artifacts' verdicts."""
 
@@ -181,6 +203,9 @@ class Manifest:
     artifacts: list[ArtifactRecord]
     baselines: list[Metric] = field(default_factory=list)
     """Metrics of simpler models on the same test data (naive, ridge), for a forecaster."""
+    host: Host | None = None
+    date: str | None = None
+    """When it was judged, in UTC, as ISO 8601."""
 
     def write(self, folder: Path) -> None:
         """Write `folder`/manifest.json, keys in declaration order, so that equal content is equal bytes."""

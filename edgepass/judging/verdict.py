@@ -9,6 +9,7 @@ import numpy as np
 
 from edgepass.errors import ArtifactError, DeviceOnlyError
 from edgepass.judging import files, gates, parity
+from edgepass.judging.figures import three
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord, Fallback, Histogram, Latency, Memory, Metric
 from edgepass.quantize.audit import Requested, audit
@@ -26,6 +27,7 @@ class Yardstick:
     bytes: int
     peak_bytes: int
     p50_us: float
+    p95_us: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,12 @@ class Candidate:
 def time_float(path: Path, runtime: str, samples: Samples, threads: int) -> Yardstick:
     """Memory and latency of the float32 file; one sample is enough for both."""
     measured = _child.run(runtime, path, [x[:1] for x in samples.inputs], threads=threads)
-    return Yardstick(bytes=files.size(path), peak_bytes=measured.peak_bytes, p50_us=measured.latency.p50_us)
+    return Yardstick(
+        bytes=files.size(path),
+        peak_bytes=measured.peak_bytes,
+        p50_us=measured.latency.p50_us,
+        p95_us=measured.latency.p95_us,
+    )
 
 
 def judge(
@@ -103,12 +110,13 @@ def judge(
             baseline_bytes=yardstick.peak_bytes if yardstick else None,
             evidence=measured.latency.evidence,
         ),
-        latency=measured.latency,
+        latency=replace(measured.latency, baseline_us=yardstick.p50_us if yardstick else None),
         errors=histogram(standard.reference, outputs),
         notes=[*candidate.notes, *contents.notes, *_slower(measured.latency, yardstick, recipe)],
     )
-    verdict, reasons = gates.judge(record, applicable(record, bounds, candidate.recipe))
-    return replace(record, verdict=verdict, reasons=reasons), outputs
+    applied = applicable(record, bounds, candidate.recipe)
+    verdict, reasons = gates.judge(record, applied)
+    return replace(record, verdict=verdict, reasons=reasons, bounds=applied.set()), outputs
 
 
 def _unrun(record: ArtifactRecord, candidate: Candidate, bounds: Gates, why: str) -> ArtifactRecord:
@@ -120,10 +128,12 @@ def _unrun(record: ArtifactRecord, candidate: Candidate, bounds: Gates, why: str
         memory=Memory(planned_bytes=contents.planned_bytes, peak_bytes=None, baseline_bytes=None, evidence="predicted"),
         notes=[*candidate.notes, *contents.notes],
     )
-    verdict, reasons = gates.judge(record, applicable(record, bounds, candidate.recipe))
+    applied = applicable(record, bounds, candidate.recipe)
+    verdict, reasons = gates.judge(record, applied)
     outside = ", ".join(dict.fromkeys(fallback.op for fallback in record.fallbacks))
     why = f"not run here: {why}{outside and '; outside its delegates: '}{outside}"
-    return replace(record, verdict=gates.worst([verdict, "not-evaluated"]), reasons=[why, *reasons])
+    reasons = [why, *reasons]
+    return replace(record, verdict=gates.worst([verdict, "not-evaluated"]), reasons=reasons, bounds=applied.set())
 
 
 def _holding(record: ArtifactRecord, contents: Contents, candidate: Candidate) -> ArtifactRecord:
@@ -188,8 +198,9 @@ def _metric(standard: Standard, outputs: list[Array]) -> Metric | None:
 
 
 def _slower(latency: Latency, yardstick: Yardstick | None, recipe: str) -> list[str]:
+    """Said where a file's median is above what 95% of the float model's runs take: anything less is noise."""
     comparable = yardstick is not None and latency.evidence != "reference executor"
-    if yardstick is None or not comparable or latency.p50_us <= yardstick.p50_us or recipe == "fp32":
+    if yardstick is None or not comparable or latency.p50_us <= yardstick.p95_us or recipe == "fp32":
         return []
-    ratio = latency.p50_us / yardstick.p50_us
-    return [f"{recipe} is {ratio:.2f} times as slow here as float32 in the same runtime ({latency.evidence})"]
+    ratio = three(latency.p50_us / yardstick.p50_us)
+    return [f"{recipe} takes {ratio} times as long here as float32 in the same runtime ({latency.evidence})"]

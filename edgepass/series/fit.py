@@ -153,7 +153,7 @@ def fit(
     notes = (*series.notes, _against_ridge(rows[-1], rows[-2]))
     if state.best_epoch == 0:
         notes += (f"no epoch was better on validation than ridge, so {config.name} forecasts what ridge does",)
-    run.write(out, spec, model, series.values_TC)
+    run.write(out, spec, model, series.values_TC, series.times_T)
     (out / run.STATE).unlink(missing_ok=True)
     return FitResult(
         folder=out,

@@ -71,11 +71,22 @@ class Run:
     spec: Spec
     model: "Forecaster"
     values_TC: NDArray[np.float64]
+    times_T: NDArray[np.datetime64] | None = None
+    """When each row was, where the series says; in UTC where it names a time zone."""
 
     @property
     def metric_name(self) -> str:
         """The error that `metric` gives; lower is better."""
         return "pinball" if self.model.levels else "mse"
+
+    @property
+    def title(self) -> str:
+        """What is forecast, and by what."""
+        spec = self.spec
+        shown, more = ", ".join(spec.columns[:3]), len(spec.columns) - 3
+        series = f"{shown} and {more} more" if more > 0 else shown
+        rows = f"{spec.horizon} row{'s' if spec.horizon > 1 else ''}"
+        return f"{spec.config.name}: {series} of {spec.data}, {rows} ahead"
 
     def example_args(self) -> "tuple[Tensor]":
         """Arguments to export with: the first training window, raw, (x_1LC,)."""
@@ -92,6 +103,14 @@ class Run:
         """Raw test windows [n, 1, L, C] and what followed them [n, 1, H, C]: all, or `samples` spread evenly."""
         inputs_NLC, targets_NHC = self._windows(self.spec.borders.test)
         return _stack(inputs_NLC, samples), _stack(targets_NHC, samples)
+
+    def starts(self, samples: int | None = None) -> NDArray[np.datetime64] | None:
+        """When the forecast of each window that `evaluation` gives begins; None where rows have no times."""
+        if self.times_T is None:
+            return None
+        first, stop = self.spec.borders.test
+        starts_N = self.times_T[first + self.spec.lookback : stop - self.spec.horizon + 1]
+        return starts_N[spread(len(starts_N), samples)]
 
     def metric(self, outputs: Floats, targets: Floats) -> float:
         """`metric_name` of raw forecasts, in scaled units, whatever dimensions of 1 there are in front."""
@@ -152,7 +171,8 @@ def load(folder: Path) -> Run:
         if spec.files.get(name) != _sha256(blob):
             raise InputError(f"{folder / name} is not the file that {SPEC} tells of: it is cut short or was changed")
     try:
-        values_TC = load_numpy(blobs[SERIES])["values"]
+        series = load_numpy(blobs[SERIES])
+        values_TC = series["values"]
         weights = load_torch(blobs[MODEL])
         model = models.create(spec.config, lookback=spec.lookback, horizon=spec.horizon, channels=len(spec.columns))
         model.load_state_dict(weights)
@@ -160,17 +180,30 @@ def load(folder: Path) -> Run:
         raise InputError(f"{folder} does not hold the model that {SPEC} tells of: {one_line(str(error))}") from None
     if values_TC.shape != (spec.rows, len(spec.columns)) or values_TC.dtype != np.float64:
         raise InputError(f"{folder / SERIES} holds {values_TC.dtype}{list(values_TC.shape)}, not what {SPEC} tells of")
-    return Run(folder=folder, spec=spec, model=model, values_TC=values_TC)
+    stamps_T = series.get("times")
+    if stamps_T is not None and (stamps_T.shape != (spec.rows,) or stamps_T.dtype != np.int64):
+        raise InputError(f"{folder / SERIES} holds times {stamps_T.dtype}{list(stamps_T.shape)}, not one of each row")
+    times_T = None if stamps_T is None else stamps_T.view("datetime64[ns]")
+    return Run(folder=folder, spec=spec, model=model, values_TC=values_TC, times_T=times_T)
 
 
-def write(folder: Path, spec: Spec, model: "Forecaster", values_TC: NDArray[np.float64]) -> None:
+def write(
+    folder: Path,
+    spec: Spec,
+    model: "Forecaster",
+    values_TC: NDArray[np.float64],
+    times_T: NDArray[np.datetime64] | None = None,
+) -> None:
     """Write a RUN/ folder, or replace one; a reader never sees a mixture of the two as complete."""
     from safetensors.numpy import save as save_numpy
     from safetensors.torch import save as save_torch
 
+    series: dict[str, NDArray[np.generic]] = {"values": np.ascontiguousarray(values_TC)}
+    if times_T is not None:
+        series["times"] = np.ascontiguousarray(times_T, "datetime64[ns]").view(np.int64)
     blobs = {
         MODEL: save_torch({k: v.detach().contiguous() for k, v in model.state_dict().items()}),
-        SERIES: save_numpy({"values": np.ascontiguousarray(values_TC)}),
+        SERIES: save_numpy(series),
     }
     spec = msgspec.structs.replace(spec, files={name: _sha256(blob) for name, blob in blobs.items()})
     folder.mkdir(parents=True, exist_ok=True)

@@ -35,6 +35,8 @@ class Series:
     name: str
     time_column: str | None = None
     step: float | None = None
+    times_T: NDArray[np.datetime64] | None = None
+    """When each row was, where the file says; in UTC where it names a time zone."""
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -69,7 +71,7 @@ def read_csv(path: Path, time_column: str | None = None, columns: Sequence[str] 
     chosen = list(dict.fromkeys(columns or known))
     if not chosen:
         raise InputError(f"{path.name} has no column beside {time_column!r}; at least one column of numbers is needed")
-    step, notes = (None, ()) if time_column is None else _times(frame[time_column], path.name)
+    times_T, step, notes = (None, None, ()) if time_column is None else _times(frame[time_column], path.name)
     return Series(
         values_TC=_numbers(frame[chosen], path.name),
         columns=tuple(chosen),
@@ -77,6 +79,7 @@ def read_csv(path: Path, time_column: str | None = None, columns: Sequence[str] 
         name=path.name,
         time_column=time_column,
         step=step,
+        times_T=times_T,
         notes=notes,
     )
 
@@ -144,8 +147,8 @@ def _parse(column: "pd.Series[str]") -> "pd.Series[pd.Timestamp]":
     return best
 
 
-def _times(column: "pd.Series[str]", file: str) -> tuple[float | None, tuple[str, ...]]:
-    """Seconds between rows, and notes; refuses times that are absent, double or out of order."""
+def _times(column: "pd.Series[str]", file: str) -> tuple[NDArray[np.datetime64] | None, float | None, tuple[str, ...]]:
+    """The times, seconds between rows, and notes; refuses times that are absent, double or out of order."""
     numeric = pd.api.types.is_numeric_dtype(column)
     times = column if numeric else _parse(column)
     what = f"time column {column.name!r} of {file}"
@@ -165,16 +168,19 @@ def _times(column: "pd.Series[str]", file: str) -> tuple[float | None, tuple[str
     if (back := stamps[1:] < stamps[:-1]).any():
         row = int(np.argmax(back)) + 1
         raise InputError(f"{what} goes back in time at data row {row + 1}; sort the file by {column.name!r}")
-    if numeric or len(stamps) == 1:
-        return None, ()
-    seconds = np.diff(stamps) / np.timedelta64(1, "s")
+    if numeric:
+        return None, None, ()
+    times_T = stamps.astype("datetime64[ns]")
+    if len(times_T) == 1:
+        return times_T, None, ()
+    seconds = np.diff(times_T) / np.timedelta64(1, "s")
     values, counts = np.unique(seconds, return_counts=True)
     step = float(values[counts.argmax()])
     odd = int((seconds != step).sum())
     if not odd:
-        return step, ()
+        return times_T, step, ()
     note = f"{odd} rows of {file} are not {step:g} seconds after the one before; they are taken as equally spaced"
-    return step, (note,)
+    return times_T, step, (note,)
 
 
 def _numbers(frame: pd.DataFrame, file: str) -> NDArray[np.float64]:
