@@ -16,7 +16,8 @@ settings.register_profile("edgepass", deadline=None, max_examples=100)
 settings.register_profile("thorough", deadline=None, max_examples=200)
 settings.load_profile("edgepass")
 
-DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+ROOT = Path(__file__).parent.parent
+DATA = ROOT.parent / "shared" / "data"
 
 
 @dataclass(frozen=True)

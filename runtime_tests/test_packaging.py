@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from runtime_tests.conftest import ROOT
+
 pytest.importorskip("setuptools", minversion="77", reason="pip install 'setuptools>=77', the build backend")
-ROOT = Path(__file__).parent.parent
 
 
 def build(kind: str, source: Path, out: Path) -> Path:

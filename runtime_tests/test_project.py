@@ -11,8 +11,8 @@ import pytest
 import edgepass
 from edgepass import catalog
 from edgepass.errors import UnknownNameError
+from runtime_tests.conftest import ROOT
 
-ROOT = Path(__file__).parent.parent
 # What each room may import, besides itself: a folder, a module, or a module of a folder that has a level of its own.
 BASE = {"errors", "catalog", "judging.manifest", "judging.parity", "judging.figures", "judging.gates"}
 ALLOWED = {

@@ -71,11 +71,11 @@ def facts() -> Facts:
 def promises() -> dict[str, list[str]]:
     """Names of the tests that show each line of the checklist, read from their marks."""
     found: dict[str, list[str]] = {line: [] for line in facts().promises}
-    for file in sorted(TESTS.glob("test_*.py")):
+    for file in sorted(TESTS.rglob("test_*.py")):
         for node in ast.parse(file.read_text()).body:
             if isinstance(node, ast.FunctionDef):
                 for line in _marks(node):
-                    found[line].append(f"{file.name}::{node.name}")
+                    found[line].append(f"{file.relative_to(TESTS)}::{node.name}")
     return found
 
 

@@ -7,6 +7,7 @@ import pytest
 from runtime_tests.bench import __main__ as bench
 from runtime_tests.bench import export, help
 from runtime_tests.bench.measure import Row, check, interleaved
+from runtime_tests.conftest import ROOT
 
 
 def test_the_cheapest_benchmark_has_a_ratio_and_a_verdict() -> None:
@@ -23,7 +24,7 @@ def test_the_cheapest_benchmark_has_a_ratio_and_a_verdict() -> None:
 def test_the_export_benchmark_converts_and_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(tmp_path)
     time, cpu, work, memory = export.run(rounds=1, subject="tiny").rows
     assert time.ours > work.ours > 0

@@ -24,6 +24,7 @@ from edgepass.runtimes._child import Limits
 from edgepass.runtimes.eager import _archive
 from edgepass.runtimes.executorch import _file
 from edgepass.runtimes.tflite import in_order
+from runtime_tests.conftest import ROOT
 
 RUNTIMES = {".pt2": "eager", ".pte": "executorch", ".tflite": "tflite", ".onnx": "onnx"}
 FLOAT = ["float.pt2", "float.pte", "float.tflite", "float.onnx"]
@@ -129,7 +130,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("files")
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, __file__, folder], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", __name__, folder], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return folder

@@ -15,8 +15,9 @@ from edgepass.errors import InputError, MissingExtraError
 from edgepass.series import baselines, vic_elec, windows
 from edgepass.series.table import Series, read_csv
 from edgepass.task import spread
+from runtime_tests.conftest import DATA
 
-ETT = Path(__file__).parents[2] / "shared" / "data" / "ETT-small" / "ETTh1.csv"
+ETT = DATA / "ETT-small" / "ETTh1.csv"
 needs_ett = pytest.mark.skipif(not ETT.is_file(), reason="ETTh1.csv is not at ../shared/data/ETT-small/")
 
 Write = Callable[[str | bytes], Path]

@@ -24,6 +24,7 @@ from edgepass.runtimes.coreml._hash import content_sha256
 from edgepass.runtimes.coreml._node import HANDLERS
 from edgepass.runtimes.coreml._program import FAMILIES, Executor, read_function
 from edgepass.runtimes.coreml._quant import decompress
+from runtime_tests.conftest import ROOT
 
 with quiet():
     import coremltools as ct
@@ -434,8 +435,7 @@ coreml.load(here, 1)([np.zeros((1, 12, 5), np.float32)])
 for stream in (sys.stdout, sys.stderr):
     print("judged", file=stream, flush=True)
 warnings.simplefilter("ignore")
-sys.path.insert(0, sys.argv[3])
-import test_mil
+from runtime_tests.runtimes.coreml import test_mil
 test_mil.convert(test_mil.make("transformer"), test_mil.ct.precision.FLOAT16).save(str(there))
 """
 
@@ -444,10 +444,16 @@ test_mil.convert(test_mil.make("transformer"), test_mil.ct.precision.FLOAT16).sa
 def elsewhere(packages: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     """Another process that judges a package, then converts the same model; the new package and what it printed."""
     there = tmp_path_factory.mktemp("elsewhere") / "there.mlpackage"
-    arguments = [str(there), str(packages("transformer", "FLOAT16")), str(Path(__file__).parent)]
+    arguments = [str(there), str(packages("transformer", "FLOAT16"))]
     command = [sys.executable, "-c", ELSEWHERE, *arguments]
     done = subprocess.run(
-        command, check=True, capture_output=True, text=True, timeout=120, env=os.environ | {"PYTHONHASHSEED": "7"}
+        command,
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONHASHSEED": "7"},
     )
     return there, done.stdout, done.stderr
 
