@@ -71,6 +71,11 @@ def load(
     )
 
 
+def runs_code(model: str) -> bool:
+    """Whether loading MODEL runs a Python file that it names."""
+    return _named(model)[0].rpartition(":")[0].endswith(".py")
+
+
 def bare(model: str, **sizes: int) -> Task:
     """MODEL without data, to be looked at; `sizes` are the lookback, horizon and channels of a preset.
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import edgepass.exporters as exporters
-from edgepass import catalog, pipeline
+from edgepass import catalog, pipeline, source
 from edgepass.errors import InputError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
@@ -25,17 +25,24 @@ def validate(
     recipe: str | None,
     bounds: Gates,
     threads: int = 1,
+    trust: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Manifest:
     """The verdict on every file of an output folder, or on one file, against the reference model.
 
-    Raises InputError when there is no reference, and ArtifactError when there is no such file.
+    A Python file that only the folder names is run when the caller trusts it. Raises InputError when there is no
+    reference, and ArtifactError when there is no such file.
     """
     made = manifest.read(path) if _is_output(path) else None
     listed = _listed(path, made) if made else [(path, recipe)]
     model = reference or (made.model.source if made else None)
     if model is None:
         raise InputError(f"{path} does not say which model it was made from; name it with --reference MODEL")
+    if reference is None and not trust and source.runs_code(model):
+        raise InputError(
+            f"{path} says that it was made from {model}, and Python code that a folder names is not run unasked; "
+            "if that file is your own, add --trust, or name the model with --reference MODEL"
+        )
     for file, _ in listed:
         files.runtime_of(file)
     say(f"loading {model}")

@@ -154,13 +154,16 @@ def export(
 @click.option(
     "--reference", metavar="MODEL", help="The float model to judge by. [default: the one that OUT/ was made from]"
 )
+@click.option("--trust", is_flag=True, help="Run the Python file that OUT/ says it was made from.")
 @click.option("--recipe", help="What FILE claims to be made by; its default gates and its audit then hold.")
 @data
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of synthetic data.")
 @bounds
 @threads
 @as_json
-def validate(path: Path, reference: str | None, recipe: str | None, threads: int, as_json: bool, **rest: Any) -> None:
+def validate(
+    path: Path, reference: str | None, trust: bool, recipe: str | None, threads: int, as_json: bool, **rest: Any
+) -> None:
     """Judge the files in OUT/ again, or one file that another tool made. Writes nothing."""
     from edgepass import validation
     from edgepass.cli import terminal
@@ -173,6 +176,7 @@ def validate(path: Path, reference: str | None, recipe: str | None, threads: int
             recipe=recipe,
             bounds=_gates(rest),
             threads=threads,
+            trust=trust,
             say=steps.say,
         )
     _finish(result, None, as_json=as_json)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from edgepass.errors import InputError
+from edgepass.errors import InputError, one_line
 from edgepass.judging.parity import Parity
 
 FILE = "manifest.json"
@@ -146,6 +146,10 @@ class Histogram:
     edges: list[float]
     counts: list[int]
 
+    def __post_init__(self) -> None:
+        if len(self.edges) != len(self.counts) + 1:
+            raise ValueError(f"{len(self.counts)} counts want {len(self.counts) + 1} edges, not {len(self.edges)}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactRecord:
@@ -216,11 +220,11 @@ class Manifest:
 def read(folder: Path) -> Manifest:
     """The manifest of an output folder.
 
-    Raises InputError when there is none, or when it is not one.
+    Raises InputError when there is none, when it is not one, and when it names a file outside the folder.
     """
     path = folder / FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+        made = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except OSError:
         raise InputError(
             f"{folder} holds no {FILE}; name a folder that `edgepass export` wrote, "
@@ -228,6 +232,23 @@ def read(folder: Path) -> Manifest:
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a manifest that this version reads: {error}") from None
+    for record in made.artifacts:
+        if not _inside(folder, record.file):
+            raise InputError(
+                f"{path} names {one_line(record.file, 80)!r}, which is no file of that folder, and no other is opened; "
+                "export again"
+            )
+    return made
+
+
+def _inside(folder: Path, file: str) -> bool:
+    """Whether `file` is a name, and what it names lies in the folder, also by way of links."""
+    if file in ("", ".", "..") or any(c in file for c in "/\\\0"):
+        return False
+    try:
+        return (folder / file).resolve().parent == folder.resolve()
+    except (RuntimeError, OSError):  # a link to itself, which Python calls the one or the other
+        return False
 
 
 def schema() -> dict[str, Any]:
