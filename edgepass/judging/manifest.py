@@ -152,6 +152,56 @@ class Histogram:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Loss:
+    """What the recipe costs: centred SQNR in dB of the worst output against the float32 model, on `samples` rows.
+
+    `file_db`: of the file. `expected_db`: of the recipe's own graph, run in torch on the same rows; null for a file
+    made elsewhere, for outputs that are integers, and where the graph cannot be run. Both null with a single sample.
+    """
+
+    file_db: float | None
+    expected_db: float | None
+    samples: int
+    note: str = ""
+    """Why there is no expected loss; empty where there is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Excess:
+    """Noise power of the file over that of the recipe's own graph, on one output or slice, and the most it may be."""
+
+    name: str
+    file_db: float
+    expected_db: float
+    ratio: float
+    bound: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """Centred SQNR in dB of the target's float32 file against the float32 model, and the least it may be."""
+
+    name: str
+    centred_db: float
+    bound_db: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """What converter and runtime changed, whatever the recipe costs, asked in several ways; empty where not asked.
+
+    Of a file made elsewhere nothing of this is known.
+    """
+
+    excess: list[Excess] = field(default_factory=list)
+    """Of each output, and of the slice that comes nearest to its bound or is furthest beyond it."""
+    float32: list[Kept] = field(default_factory=list)
+    """Likewise, of the float32 model as a file of the same target."""
+    samples: int = 0
+    """Rows on which both were asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ArtifactRecord:
     """One written file and what was found out about it."""
 
@@ -169,6 +219,9 @@ class ArtifactRecord:
     bounds: dict[str, float] = field(default_factory=dict)
     """Every bound that judged the file: the user's, and the recipe's own where those say nothing."""
     parity: Parity | None = None
+    loss: Loss | None = None
+    conversion: Conversion | None = None
+    """Null for a file made elsewhere, and where nothing could be run."""
     metric: Metric | None = None
     memory: Memory | None = None
     latency: Latency | None = None

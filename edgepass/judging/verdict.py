@@ -102,7 +102,7 @@ def judge(
         return replace(record, content_sha256=record.content_sha256 or files.sha256(path), reasons=reasons), []
     record = replace(
         _holding(record, contents, candidate),
-        parity=worst_parity(standard.reference, outputs),
+        parity=parity.of(standard.reference, outputs),
         metric=_metric(standard, outputs),
         memory=Memory(
             planned_bytes=contents.planned_bytes,
@@ -173,11 +173,6 @@ def aligned(outputs: list[Array], reference: list[Array], path: Path) -> list[Ar
             f"{path} gives outputs of shape {given}, the reference {wanted}; they are not the same model"
         )
     return [o.reshape(r.shape) for o, r in zip(outputs, reference, strict=True)]
-
-
-def worst_parity(reference: list[Array], outputs: list[Array]) -> parity.Parity:
-    """Parity of the output that is furthest from its reference."""
-    return min((parity.compare(r, o) for r, o in zip(reference, outputs, strict=True)), key=lambda p: p.sqnr_db)
 
 
 def histogram(reference: list[Array], outputs: list[Array]) -> Histogram | None:

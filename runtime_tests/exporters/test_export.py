@@ -122,7 +122,7 @@ def test_one_quantised_graph_serves_every_target(
         path = tmp_path / f"tiny{module.suffix}"
         exporters.export(target, job, path)
         outputs = _child.run(module.runtime, path, standard.samples.inputs, latency_runs=1).outputs
-        ratios[target] = verdict.worst_parity(standard.reference, outputs).sqnr_db
+        ratios[target] = parity.of(standard.reference, outputs).sqnr_db
     formats = [ratio for target, ratio in ratios.items() if ":" not in target]
     assert max(formats) - min(formats) < 0.6, ratios
     assert min(ratios.values()) > max(formats) - 0.6, ratios  # a delegate may keep more in float, never less
