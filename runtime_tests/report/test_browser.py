@@ -11,21 +11,28 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from edgepass.judging.manifest import Manifest
 from runtime_tests.report.manifests import a_forecaster, an_image_model, its_golden, write
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync")  # fmt: skip
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 AXE = resources.files("axe_playwright_python") / "axe.min.js"
-LOOKS: dict[str, tuple[Literal["screen", "print"], Literal["light", "dark"]]] = {
-    "light": ("screen", "light"),
-    "dark": ("screen", "dark"),
-    "print": ("print", "light"),
+A4, IPHONE, LAPTOP = 700, 390, 1280
+"""CSS pixels: A4 within its margins, the narrowest phones still sold, a small laptop."""
+LOOKS: dict[str, tuple[Literal["screen", "print"], Literal["light", "dark"], int]] = {
+    "light": ("screen", "light", LAPTOP),
+    "dark": ("screen", "dark", LAPTOP),
+    "phone": ("screen", "light", IPHONE),
+    "dark phone": ("screen", "dark", IPHONE),
+    "paper": ("print", "light", A4),
 }
-WIDE = 1280
-NARROW = 390
-"""The width of an iPhone 12 to 16 in CSS pixels."""
+KINDS = ("forecaster", "pictures", "unbroken names", "nothing")
 
 
 @pytest.fixture(scope="module")
@@ -39,44 +46,42 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
-def a_page(kind: str, folder: Path) -> Path:
-    """The report of one of the manifests below."""
-    manifest, golden = kinds()[kind]
-    write(folder / kind, manifest, golden)
-    return folder / kind / "report.html"
-
-
-def kinds() -> dict[str, tuple[Manifest, dict[str, object] | None]]:
-    """A manifest of every kind, and its golden samples."""
-    forecaster = a_forecaster()
-    long = "a_name_that_nobody_would_read_to_its_end_" * 4
-    unbroken = replace(a_forecaster(long), versions={long: long}, gates={long: 1.0})
-    return {
-        "forecaster": (forecaster, its_golden(forecaster)),
-        "images": an_image_model(),
-        "unbroken": (unbroken, None),
-        "nothing": (replace(forecaster, artifacts=[], verdict="not-evaluated", baselines=[]), None),
-    }  # type: ignore[return-value]  # a dict of arrays is one of objects, read only
+@pytest.fixture(scope="module", params=KINDS)
+def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of each kind."""
+    folder = tmp_path_factory.mktemp("report")
+    manifest = a_forecaster()
+    match request.param:
+        case "forecaster":
+            write(folder, manifest, its_golden(manifest))
+        case "pictures":
+            write(folder, *an_image_model())
+        case "unbroken names":
+            long = "a_name_that_nobody_would_read_to_its_end_" * 4
+            named = replace(a_forecaster(long), versions={long: long}, gates={long: 1.0})
+            named = replace(named, artifacts=[replace(a, file=long + a.file, target=long) for a in named.artifacts])
+            write(folder, named, None)
+        case "nothing":
+            write(folder, replace(manifest, artifacts=[], verdict="not-evaluated", baselines=[]), None)
+    return folder / "report.html"
 
 
 @pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.parametrize("kind", kinds())
-def test_the_page_is_for_everybody(browser: Browser, tmp_path: Path, kind: str, look: str) -> None:
-    media, scheme = LOOKS[look]
-    path = a_page(kind, tmp_path)
-    for width in (WIDE, NARROW):
-        page = browser.new_page(viewport={"width": width, "height": 800})
-        asked, said = [], []
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.emulate_media(media=media, color_scheme=scheme)
-        page.goto(path.as_uri())
-        assert asked == [path.as_uri()]
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        page.evaluate(AXE.read_text("utf-8"))
-        found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
-        wrong = [(v["id"], v["help"], [n["html"][:200] for n in v["nodes"][:3]]) for v in found]
-        assert not wrong, (width, wrong)
-        assert said == []
-        page.close()
+def test_the_page_is_for_everybody(browser: Browser, report: Path, look: str) -> None:
+    media, scheme, width = LOOKS[look]
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    asked: list[str] = []
+    said: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.emulate_media(media=media, color_scheme=scheme)
+    page.goto(report.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.evaluate(AXE.read_text("utf-8"))
+    found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
+    wrong = [(v["id"], v["help"], [n["html"][:200] for n in v["nodes"][:3]]) for v in found]
+    assert not wrong
+    assert not said
+    assert asked == [report.as_uri()]
+    page.close()
