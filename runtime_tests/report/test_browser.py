@@ -59,7 +59,9 @@ def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         case "unbroken names":
             long = "a_name_that_nobody_would_read_to_its_end_" * 4
             named = replace(a_forecaster(long), versions={long: long}, gates={long: 1.0})
-            named = replace(named, artifacts=[replace(a, file=long + a.file, target=long) for a in named.artifacts])
+            named = replace(
+                named, artifacts=[replace(a, file=long + a.file, target=a.target + long) for a in named.artifacts]
+            )
             write(folder, named, None)
         case "nothing":
             write(folder, replace(manifest, artifacts=[], verdict="not-evaluated", baselines=[]), None)
