@@ -19,6 +19,7 @@ MODULES = {
     "merges": "edgepass.models.merges",
     "topologies": "edgepass.models.topologies",
     "heads": "edgepass.models.heads",
+    "metrics": "edgepass.judging.metrics",
     "examples": "edgepass.examples",
     "rewrites": "edgepass.rewrites",
     "runtimes": "edgepass.runtimes",

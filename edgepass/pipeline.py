@@ -16,6 +16,8 @@ from edgepass.errors import DeviceOnlyError, InputError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import Program, capture
 from edgepass.judging import gates, host, manifest, verdict
+from edgepass.judging import score as scores
+from edgepass.judging.comparison import too_few
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord, Manifest, ModelInfo, TensorSpec
 from edgepass.judging.verdict import Candidate, Standard, Yardstick
@@ -23,7 +25,7 @@ from edgepass.quantize import recipe as recipes
 from edgepass.quantize.recipe import Recipe
 from edgepass.report import page
 from edgepass.runtimes import Array
-from edgepass.task import Samples, Score, Task, check_args, collect, default_score, spread, synthetic
+from edgepass.task import Samples, Task, check_args, collect, spread, synthetic
 
 TARGETS = ("executorch", "coreml", "tflite")
 RECIPE = "static_wi8_ai8"
@@ -67,25 +69,24 @@ def build(
     recipe: str | Sequence[str] = (),
     calibration: Any = None,
     evaluate: Any = None,
-    metric: Callable[[Array, Array], float] | None = None,
-    higher_is_better: bool = False,
+    metric: Any = None,
+    higher_is_better: bool | None = None,
     bounds: Gates | None = None,
     overwrite: bool = False,
 ) -> Manifest:
     """Export a torch.nn.Module, run and judge each written file, and leave all of it in the folder `out`.
 
     example_inputs: tuple of tensors that fixes all shapes. calibration: iterable of argument tuples.
-    evaluate: iterable of argument tuples, or of pairs (arguments, target). metric(outputs, targets) on arrays [n, ...].
+    evaluate: iterable of argument tuples, or of pairs (arguments, target). metric: a name (`edgepass list metrics`), a
+    torchmetrics object, or a function of tensors (outputs [N, ...], targets [N, ...]) that says its direction, by
+    (function, "higher" | "lower"), an attribute higher_is_better, or that argument; its attribute `output` may be the
+    number of another output than the first, or "all" for a tuple.
     Raises InputError and its kin (see edgepass.errors); a failed gate is in the verdict, not raised.
     """
     plan = Plan.of(targets, [recipe] if isinstance(recipe, str) else recipe)
     args = check_args(example_inputs, "example_inputs")
     samples = synthetic(args, 0) if evaluate is None else collect(evaluate, args, "evaluate")
     name = type(model).__name__.lower()
-    score = None
-    if samples.targets is not None:
-        chosen = default_score(samples.targets)
-        score = chosen if metric is None else Score(name="metric", function=metric, higher_is_better=higher_is_better)
     task = Task(
         name=name,
         source=f"{type(model).__module__}.{type(model).__qualname__}",
@@ -93,7 +94,7 @@ def build(
         args=args,
         calibration=None if calibration is None else collect(calibration, args, "calibration"),
         evaluation=samples,
-        score=score,
+        score=None if metric is None else scores.of(metric, "metric=", higher_is_better),
     )
     return export(task, plan, Path(out), bounds or Gates(), overwrite=overwrite)
 
@@ -115,6 +116,7 @@ def export(
     program = capture(task.model, task.args, decompositions=task.decompositions, max_batch=plan.max_batch)
     say(f"running {task.name} in torch on {len(samples)} samples")
     standard = Standard(samples=samples, reference=task.reference(samples), score=task.score, threads=threads)
+    _ = standard.comparison  # a metric that cannot be had is told before anything is written
     calibrate = None if task.calibration is None else task.calibration.arguments
     with staging.folder(out, overwrite=overwrite) as folder:
         written = write(program, plan, task.name, folder, calibrate, say)
@@ -236,6 +238,7 @@ def manifest_of(task: Task, standard: Standard, records: list[ArtifactRecord], b
         data=task.data + [samples.info(role) for role, samples in roles.items() if samples is not None],
         artifacts=records,
         baselines=task.baselines,
+        notes=[*standard.comparison[1], *too_few([record.metric for record in records if record.metric])],
         host=host.this(),
         date=host.now(),
     )

@@ -19,15 +19,17 @@ from torch.export import ExportedProgram
 
 from edgepass import catalog, models, task
 from edgepass.errors import InputError, UnknownNameError, first_line
+from edgepass.judging import score as scores
 from edgepass.judging.manifest import Metric
+from edgepass.judging.score import Score
 from edgepass.models.truncation import truncated
 from edgepass.runtimes import Array, _child
 from edgepass.runtimes.eager._archive import load_program
 from edgepass.series import run
 from edgepass.series.baselines import CHUNK
 from edgepass.series.table import read_csv
-from edgepass.series.windows import Floats, windows
-from edgepass.task import Samples, Score, Task
+from edgepass.series.windows import windows
+from edgepass.task import Samples, Task
 
 LOOKBACK, HORIZON = 336, 96
 """Sizes of a preset that is exported untrained, to see what it costs."""
@@ -44,10 +46,13 @@ def load(
     calibration_samples: int = 256,
     evaluation_samples: int | None = None,
     seed: int = 0,
+    metric: str | None = None,
+    higher_is_better: bool | None = None,
 ) -> Task:
-    """The task that MODEL stands for, with the data that the user names, or that comes with the model.
+    """The task that MODEL stands for, with the data and the metric that the user names, or that come with the model.
 
     `calibration`, `evaluation`: .npz, .safetensors, .csv (windowed as the forecaster says) or file.py:function.
+    `metric`: a name on offer, or file.py:function that gives what get_metric() does.
     Raises InputError or UnknownNameError with one sentence.
     """
     found = _find(model, seed, calibration_samples, evaluation_samples)
@@ -60,20 +65,35 @@ def load(
     calibrate, judge = samples["calibration"], samples["evaluation"]
     if judge is None:
         judge = task.synthetic(found.args, seed)
-    score = found.score
-    if score is None and judge.targets is not None:
-        score = task.default_score(judge.targets)
     return replace(
         found,
         calibration=None if calibrate is None else calibrate.spread(calibration_samples),
         evaluation=judge.spread(evaluation_samples),
-        score=score,
+        score=_score(found, metric, higher_is_better),
     )
 
 
 def runs_code(model: str) -> bool:
     """Whether loading MODEL runs a Python file that it names."""
     return _named(model)[0].rpartition(":")[0].endswith(".py")
+
+
+def _score(found: Task, metric: str | None, higher_is_better: bool | None) -> Score | None:
+    """The metric that was named, the file's own, or the forecaster's; None where the data are to tell."""
+    if metric is not None:
+        file, _, function = metric.rpartition(":")
+        given = _call(_import(Path(file)), function, metric) if file.endswith(".py") else metric
+        chosen = scores.of(given, metric, higher_is_better)
+    elif found.get_metric is not None:
+        chosen = scores.of(found.get_metric(), f"{found.source.rpartition(':')[0]}:get_metric", higher_is_better)
+    elif found.score is not None:
+        chosen = scores.of(found.score.name, found.source, higher_is_better)
+    elif higher_is_better is not None:
+        direction = "higher" if higher_is_better else "lower"
+        raise InputError(f"--{direction}-is-better says it of no metric; name one with --metric, or give get_metric()")
+    else:
+        return None
+    return chosen if found.score is None else replace(chosen, levels=found.score.levels, scale=found.score.scale)
 
 
 def bare(model: str, **sizes: int) -> Task:
@@ -164,6 +184,7 @@ def _preset(name: str, seed: int) -> Task:
         inputs=[np.ascontiguousarray(inputs[half:, None])],
         targets=np.ascontiguousarray(targets[half:, None]),
         synthetic=True,
+        overlap=HORIZON,
     )
     return Task(
         name=Path(name).stem,
@@ -172,19 +193,16 @@ def _preset(name: str, seed: int) -> Task:
         args=(torch.from_numpy(calibration.inputs[0][0]),),
         calibration=calibration,
         evaluation=evaluation.spread(256),
-        score=_of_levels(model.levels),
+        score=_of_forecasts(model.levels),
         columns=("waves",),
         levels=model.levels,
         seed=seed,
     )
 
 
-def _of_levels(levels: tuple[float, ...]) -> Score | None:
-    """The metric of a forecaster that gives several levels; None where the usual ones hold."""
-    if not levels:
-        return None
-    loss = _floating(lambda outputs, targets: run.level_loss(outputs, targets, levels))
-    return Score(name="pinball", function=loss)
+def _of_forecasts(levels: tuple[float, ...], scale: tuple[float, ...] = ()) -> Score:
+    """The metric of a forecaster: pinball of one that gives several levels."""
+    return replace(scores.named("pinball" if levels else "mse"), levels=levels, scale=scale)
 
 
 def _waves(rows: int, seed: int) -> NDArray[np.float32]:
@@ -204,8 +222,13 @@ def _run(folder: Path, calibration_samples: int, evaluation_samples: int | None)
         model=loaded.model,
         args=loaded.example_args(),
         calibration=Samples(inputs=[loaded.calibration(calibration_samples)]),
-        evaluation=Samples(inputs=[inputs], targets=targets, starts=loaded.starts(evaluation_samples)),
-        score=Score(name=loaded.metric_name, function=_floating(loaded.metric)),
+        evaluation=Samples(
+            inputs=[inputs],
+            targets=targets,
+            starts=loaded.starts(evaluation_samples),
+            overlap=loaded.overlap(evaluation_samples),
+        ),
+        score=_of_forecasts(loaded.model.levels, tuple(loaded.spec.scaler.std)),
         columns=loaded.spec.columns,
         levels=loaded.model.levels,
         baselines=loaded.baselines(),
@@ -214,10 +237,6 @@ def _run(folder: Path, calibration_samples: int, evaluation_samples: int | None)
         title=loaded.title,
         step=loaded.spec.step,
     )
-
-
-def _floating(metric: Callable[[Floats, Floats], float]) -> Callable[[Array, Array], float]:
-    return lambda outputs, targets: metric(outputs.astype(np.float64), targets.astype(np.float64))
 
 
 def _pt2(path: Path) -> Task:
@@ -246,14 +265,6 @@ def _user_file(path: Path, function: str, model: str, *, data: bool = True) -> T
         given = data and hasattr(module, name)
         return task.collect(_call(module, name, model), args, f"{path}:{name}") if given else None
 
-    score = None
-    if hasattr(module, "get_metric"):
-        metric = _call(module, "get_metric", model)
-        score = Score(
-            name=getattr(metric, "__name__", "metric"),
-            function=lambda outputs, targets: float(metric(torch.from_numpy(outputs), torch.from_numpy(targets))),
-            higher_is_better=bool(getattr(metric, "higher_is_better", False)),
-        )
     return Task(
         name=path.stem,
         source=model,
@@ -261,7 +272,7 @@ def _user_file(path: Path, function: str, model: str, *, data: bool = True) -> T
         args=args,
         calibration=samples("get_calibration_data"),
         evaluation=samples("get_eval_data"),
-        score=score,
+        get_metric=(lambda: _call(module, "get_metric", model)) if hasattr(module, "get_metric") else None,
         decompositions=_call(module, "get_decompositions", model) if hasattr(module, "get_decompositions") else {},
     )
 
@@ -388,5 +399,8 @@ def _csv(path: Path, found: Task, model: str) -> Samples:
     inputs, targets = windows(series.values_TC.astype(np.float32), (0, len(series)), lookback=lookback, horizon=horizon)
     starts = None if series.times_T is None else series.times_T[lookback : len(series) - horizon + 1]
     return Samples(
-        inputs=[np.ascontiguousarray(inputs[:, None])], targets=np.ascontiguousarray(targets[:, None]), starts=starts
+        inputs=[np.ascontiguousarray(inputs[:, None])],
+        targets=np.ascontiguousarray(targets[:, None]),
+        starts=starts,
+        overlap=horizon,
     )

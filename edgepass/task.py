@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from edgepass.errors import InputError, first_line
 from edgepass.judging.manifest import DataInfo, Metric
+from edgepass.judging.score import Score
 from edgepass.runtimes import Array
 
 SYNTHETIC_SAMPLES = 32
@@ -29,6 +30,8 @@ class Samples:
     synthetic: bool = False
     starts: NDArray[np.datetime64] | None = None
     """When the forecast of each begins, where the samples are windows of a series with times."""
+    overlap: int = 1
+    """Neighbours that have something in common, as windows of one series have; 1 where each stands alone."""
 
     def __len__(self) -> int:
         return len(self.inputs[0])
@@ -44,7 +47,8 @@ class Samples:
         rows = spread(len(self), most)
         targets = None if self.targets is None else self.targets[rows]
         starts = None if self.starts is None else self.starts[rows]
-        return replace(self, inputs=[x[rows] for x in self.inputs], targets=targets, starts=starts)
+        overlap = max(1, -(-self.overlap * most // len(self)))
+        return replace(self, inputs=[x[rows] for x in self.inputs], targets=targets, starts=starts, overlap=overlap)
 
     def info(self, role: str) -> DataInfo:
         """Hash and count, for the manifest."""
@@ -53,46 +57,6 @@ class Samples:
             digest.update(f"{array.dtype}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
         return DataInfo(role=role, sha256=digest.hexdigest(), rows=len(self), synthetic=self.synthetic)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Score:
-    """The task metric: `function(outputs, targets) -> float` on arrays [n, ...] of the first output."""
-
-    name: str
-    function: Callable[[Array, Array], float]
-    higher_is_better: bool = False
-
-    def value(self, outputs: Array, targets: Array) -> float:
-        """Of the outputs. Raises InputError when the metric cannot be had from such outputs and targets."""
-        try:
-            return float(self.function(outputs, targets))
-        except Exception as error:
-            given = [f"{a.dtype}{list(a.shape)}" for a in (outputs, targets)]
-            raise InputError(
-                f"the metric {self.name} of outputs {given[0]} and targets {given[1]} raises {type(error).__name__}: "
-                f"{first_line(error)}; give targets shaped as the first output, or a get_metric() for them"
-            ) from None
-
-    def metric(self, reference: Array, outputs: Array, targets: Array) -> Metric:
-        """The artifact's value beside the reference's; one that is not finite becomes the worst that JSON holds."""
-        value = self.value(outputs, targets)
-        if not np.isfinite(value):
-            value = float(np.finfo(np.float64).max) * (-1 if self.higher_is_better else 1)
-        return Metric(
-            name=self.name,
-            reference=self.value(reference, targets),
-            value=value,
-            higher_is_better=self.higher_is_better,
-            samples=len(targets),
-        )
-
-
-def default_score(targets: Array) -> Score:
-    """Accuracy for integer targets (the largest output wins), mean squared error for any other."""
-    if np.issubdtype(targets.dtype, np.integer):
-        return Score(name="accuracy", function=_accuracy, higher_is_better=True)
-    return Score(name="mse", function=_mse)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +70,9 @@ class Task:
     calibration: Samples | None = None
     evaluation: Samples | None = None
     score: Score | None = None
+    """The metric; None where the evaluation data are to tell."""
+    get_metric: Callable[[], Any] | None = None
+    """What gives the metric of a user's file; asked for when data are."""
     decompositions: Mapping[Any, Callable[..., Any]] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
     levels: tuple[float, ...] = ()
@@ -127,7 +94,7 @@ class Task:
     def reference(self, samples: Samples) -> list[Array]:
         """Outputs of the float32 model in eager torch: one array [n, *shape] per output.
 
-        Raises InputError when the model or its metric raises, gives no number, or gives NaN or infinity.
+        Raises InputError when the model raises, gives no number, or gives NaN or infinity.
         """
         module = self.module
         rows: list[list[Array]] = []
@@ -148,12 +115,6 @@ class Task:
                 raise InputError(
                     f"the float32 model itself gives NaN or infinity in output {number} for {int(bad.sum())} of "
                     f"{len(output)} evaluation samples, first for {int(bad.argmax())}; mend the model or the data"
-                )
-        if self.score is not None and samples.targets is not None:
-            value = self.score.value(outputs[0], samples.targets)
-            if not np.isfinite(value):
-                raise InputError(
-                    f"the metric {self.score.name} of the float32 model is {value}; mend it or the targets"
                 )
         return outputs
 
@@ -259,12 +220,3 @@ def _check_row(index: int, given: list[tuple[str, tuple[int, ...]]], args: tuple
     if given != wanted:
         text = [", ".join(f"{dtype}{list(shape)}" for dtype, shape in row) for row in (given, wanted)]
         raise InputError(f"{source}: sample {index} is {text[0]}, but the model was called with {text[1]}; give that")
-
-
-def _mse(outputs: Array, targets: Array) -> float:
-    return float(np.square(outputs.reshape(targets.shape).astype(np.float64) - targets.astype(np.float64)).mean())
-
-
-def _accuracy(outputs: Array, targets: Array) -> float:
-    chosen = outputs.reshape(targets.size, -1).argmax(axis=1)
-    return float((chosen == targets.ravel()).mean())

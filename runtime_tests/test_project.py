@@ -20,7 +20,7 @@ ALLOWED = {
     "catalog": {"errors"},
     "judging.parity": {"errors"},
     "judging.figures": {"judging.parity"},
-    "judging.manifest": {"errors", "judging.parity"},
+    "judging.manifest": {"errors", "judging.parity", "judging.figures"},
     "judging.gates": {"errors", "judging.manifest", "judging.figures"},
     "judging.files": {"errors", "catalog", "runtimes"},
     "runtimes": BASE,
@@ -32,11 +32,14 @@ ALLOWED = {
     "rewrites": {"errors", "catalog"},
     "quantize": BASE,
     "exporters": BASE | {"rewrites", "quantize"},
-    "task": {"errors", "judging.manifest", "runtimes"},
-    "judging": BASE | {"judging.files", "runtimes", "quantize", "task"},
+    "judging.metrics": {"errors", "runtimes"},
+    "judging.score": {"errors", "catalog", "runtimes", "judging.metrics"},
+    "task": {"errors", "judging.manifest", "judging.score", "runtimes"},
+    "judging": BASE | {"judging.files", "runtimes", "quantize", "task", "judging.metrics", "judging.score"},
     "report": {"errors", "staging", "judging.manifest", "judging.parity", "judging.figures"},
     "describing": BASE | {"runtimes", "models", "models.parts", "judging.files", "report", "task"},
-    "pipeline": BASE | {"runtimes", "quantize", "exporters", "judging", "judging.files", "report", "staging", "task"},
+    "pipeline": BASE
+    | {"runtimes", "quantize", "exporters", "judging", "judging.files", "judging.score", "report", "staging", "task"},
 }  # fmt: skip
 
 

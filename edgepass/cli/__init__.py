@@ -14,7 +14,7 @@ import click
 
 from edgepass import __version__
 from edgepass.cli import interrupts
-from edgepass.cli.units import RATIO_DB, SHARE, SIZE, TIME
+from edgepass.cli.units import CHANGE, RATIO_DB, SHARE, SIZE, TIME
 from edgepass.errors import BAD_INPUT, GATE_FAILED, INTERNAL, INTERRUPTED, NOT_EVALUATED, OK, EdgepassError
 
 if TYPE_CHECKING:
@@ -43,19 +43,29 @@ def bounds(command: Command) -> Command:
         ("--max-peak-memory", SIZE, "Most memory that loading and running may add, e.g. 8MB."),
         ("--max-size", SIZE, "Largest file, e.g. 300KB."),
         ("--min-sqnr", RATIO_DB, "Least signal to quantisation noise ratio against float32, e.g. 20dB."),
-        ("--max-metric-drop", SHARE, "Most that the task metric may worsen against float32, e.g. 1%."),
+        ("--max-metric-drop", CHANGE, "Most that the task metric may worsen against float32, e.g. 1%."),
     ):
         command = click.option(flag, type=kind, help=text)(command)
-    return command
+    return click.option(
+        "--confident", is_flag=True, help="Hold --max-metric-drop at the bad end of the drop's 95% interval."
+    )(command)
 
 
 def data(command: Command) -> Command:
-    """Where calibration and evaluation data come from."""
+    """Where calibration and evaluation data come from, and the metric that they are scored by."""
     for flag, text in (
         ("--eval-data", "What files are judged on: .npz, .safetensors, .csv or file.py:function."),
         ("--calibration-data", "What static int8 gets its ranges from; the same kinds."),
     ):
         command = click.option(flag, metavar="F", help=text)(command)
+    command = click.option(
+        "--higher-is-better/--lower-is-better", default=None, help="Of a metric that does not say so itself."
+    )(command)
+    command = click.option(
+        "--metric",
+        metavar="NAME",
+        help="See `edgepass list metrics`; or file.py:get_metric. [default: told by the data]",
+    )(command)
     most = click.option(
         "--eval-samples", type=click.IntRange(1), help="At most that many, spread evenly. [default: all]"
     )
@@ -265,7 +275,7 @@ def list_(kind: str, as_json: bool) -> None:
     """Show what is on offer, each with what it is.
 
     KIND is a kind of part of a Passformer (embeddings, encodings, mixers, channel_mixers, merges, topologies, heads),
-    or examples, presets, recipes, rewrites, runtimes or targets.
+    or examples, metrics, presets, recipes, rewrites, runtimes or targets.
     """
     from edgepass import catalog
 
@@ -364,6 +374,8 @@ def _task(model: str, options: dict[str, Any]) -> Any:
         calibration_samples=options["calibration_samples"],
         evaluation_samples=options["eval_samples"],
         seed=options["seed"],
+        metric=options["metric"],
+        higher_is_better=options["higher_is_better"],
     )
 
 

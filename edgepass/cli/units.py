@@ -1,5 +1,6 @@
 """Quantities on the command line: 300KB, 1.5MiB, 2ms, 1%."""
 
+import math
 import re
 from typing import Any
 
@@ -29,7 +30,28 @@ class Quantity(click.ParamType[float]):
         return int(amount) if self.units is BYTES else amount
 
 
+class Share(Quantity):
+    """A part of a whole, at most `most` of it; a bare number from `most_bare` on was meant in percent."""
+
+    def __init__(self, name: str, example: str, *, most: float = math.inf, most_bare: float = 1.0) -> None:
+        super().__init__(name, SHARES, example)
+        self.most, self.most_bare = most, most_bare
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        amount = super().convert(value, param, ctx)
+        if not isinstance(value, str):
+            return amount
+        if "%" not in value and amount > self.most_bare:
+            self.fail(f"{value!r} would be {100 * amount:g}%; write {amount:g}% or {amount / 100:g}", param, ctx)
+        if not 0 <= amount <= self.most:
+            reason = "less than nothing" if amount < 0 else "more than everything"
+            self.fail(f"{value!r} is {reason}; write it as {self.example}", param, ctx)
+        return amount
+
+
 SIZE = Quantity("size", BYTES, "300KB")
 TIME = Quantity("time", MICROSECONDS, "2ms")
-SHARE = Quantity("share", SHARES, "1%")
+SHARE = Share("share", "95%", most=1.0)
+CHANGE = Share("change", "1%", most_bare=math.nextafter(1.0, 0.0))
+"""An error that doubles is worse by 100%, so that a change may be more than everything; 1 is one percent, or all."""
 RATIO_DB = Quantity("ratio", DECIBELS, "20dB")

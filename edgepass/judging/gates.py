@@ -2,7 +2,8 @@
 
 from dataclasses import asdict, dataclass
 
-from edgepass.judging.manifest import ArtifactRecord, Outcome
+from edgepass.judging.figures import percent, three
+from edgepass.judging.manifest import ArtifactRecord, Metric, Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,23 +17,25 @@ class Gates:
     max_latency: float | None = None
     min_delegated: float | None = None
     min_coverage: float | None = None
+    confident: bool = False
+    """Hold the metric's drop to its bound at the bad end of its 95 % interval."""
 
     def over(self, defaults: "Gates") -> "Gates":
         """These bounds, with `defaults` where none is set."""
-        mine = {k: v for k, v in asdict(self).items() if v is not None}
+        mine = {k: v for k, v in asdict(self).items() if v is not None and v is not False}
         return Gates(**{**asdict(defaults), **mine})
 
     def set(self) -> dict[str, float]:
         """The bounds that are set, by name."""
-        return {k: float(v) for k, v in asdict(self).items() if v is not None}
+        return {k: float(v) for k, v in asdict(self).items() if v is not None and v is not False}
 
 
 def judge(record: ArtifactRecord, gates: Gates) -> tuple[Outcome, list[str]]:
     """The verdict on one artifact, and a sentence for each gate that failed or could not be evaluated."""
     delegates = record.delegated_flops is not None or record.runtime not in ("coreml", "onnx")
-    metric, parity, memory = record.metric, record.parity, record.memory
+    parity, memory = record.parity, record.memory
     checks = [
-        _at_most("metric drop", metric.drop if metric else None, gates.max_metric_drop, "{:.2%}"),
+        _metric(record.metric, gates),
         _at_least("SQNR", parity.sqnr_db if parity else None, gates.min_sqnr, "{:.1f} dB"),
         _at_most("size", record.bytes, gates.max_size, "{:,.0f} bytes"),
         _at_most("peak memory", memory.peak_bytes if memory else None, gates.max_peak_memory, "{:,.0f} bytes"),
@@ -52,6 +55,26 @@ def worst(outcomes: list[Outcome]) -> Outcome:
         if outcome in outcomes:
             return outcome
     return "not-evaluated"
+
+
+def _metric(metric: Metric | None, gates: Gates) -> tuple[Outcome, str]:
+    bound = gates.max_metric_drop
+    if bound is None:
+        return "pass", ""
+    if metric is None:
+        what = "give evaluation data with targets, and name the metric if need be"
+        return (
+            "not-evaluated",
+            f"metric drop was not measured, so its bound of {percent(bound)} is not evaluated; {what}",
+        )
+    if gates.confident and metric.interval is None:
+        return "not-evaluated", f"{metric}: its drop has no 95 % interval to be confident of; give more evaluation data"
+    drop = max(metric.drop, metric.interval[1]) if gates.confident and metric.interval else metric.drop
+    if drop <= bound:  # written so that NaN fails
+        return "pass", ""
+    by = "worse" if drop > 1e3 else f"worse by {three(100 * drop)} %"  # a reference of zero has no shares
+    sure = " at the bad end of its 95 % interval" if gates.confident else ""
+    return "fail", f"{metric}: {by}{sure}, more than {percent(bound)}"
 
 
 def _at_most(what: str, value: float | None, bound: float | None, form: str) -> tuple[Outcome, str]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from edgepass.errors import InputError, one_line
+from edgepass.judging.figures import number
 from edgepass.judging.parity import Parity
 
 FILE = "manifest.json"
@@ -74,6 +75,18 @@ class Metric:
     value: float
     higher_is_better: bool
     samples: int
+    interval: tuple[float, float] | None = None
+    """Where `drop` lies with 95 % confidence: the paired bootstrap over samples. Null where it cannot be told."""
+    not_worse: float | None = None
+    """Share of samples on which the file is no worse than the float model, where a sample has a value of its own."""
+    constant: float | None = None
+    """The metric of the best answer found that is the same for every sample."""
+    output: str | None = None
+    """Which output it is of, and how that was read."""
+
+    def __str__(self) -> str:
+        better = "higher" if self.higher_is_better else "lower"
+        return f"{self.name} {number(self.reference)} → {number(self.value)}, {better} is better"
 
     @property
     def drop(self) -> float:
@@ -263,6 +276,8 @@ class Manifest:
     host: Host | None = None
     date: str | None = None
     """When it was judged, in UTC, as ISO 8601."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader should know of model, data and metric, whatever the file."""
 
     def write(self, folder: Path) -> None:
         """Write `folder`/manifest.json, keys in declaration order, so that equal content is equal bytes."""

@@ -3,19 +3,22 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from edgepass.errors import ArtifactError, DeviceOnlyError
 from edgepass.judging import files, gates, parity
+from edgepass.judging.comparison import Comparison, compare
 from edgepass.judging.figures import three
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord, Fallback, Histogram, Latency, Memory, Metric
+from edgepass.judging.score import Score
 from edgepass.quantize.audit import Requested, audit
 from edgepass.quantize.recipe import Recipe
 from edgepass.runtimes import Array, Contents, _child
-from edgepass.task import Samples, Score
+from edgepass.task import Samples
 
 BINS = 24
 
@@ -38,6 +41,11 @@ class Standard:
     reference: list[Array]
     score: Score | None
     threads: int = 1
+
+    @cached_property
+    def comparison(self) -> tuple[Comparison | None, list[str]]:
+        """The metric that files are held to, and what a reader should know of it. Raises InputError."""
+        return compare(self.score, self.samples, self.reference)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,9 +195,8 @@ def histogram(reference: list[Array], outputs: list[Array]) -> Histogram | None:
 
 
 def _metric(standard: Standard, outputs: list[Array]) -> Metric | None:
-    if standard.score is None or standard.samples.targets is None:
-        return None
-    return standard.score.metric(standard.reference[0], outputs[0], standard.samples.targets)
+    comparison, _ = standard.comparison
+    return comparison.metric(outputs) if comparison else None
 
 
 def _slower(latency: Latency, yardstick: Yardstick | None, recipe: str) -> list[str]:

@@ -3,11 +3,13 @@
 from typing import TYPE_CHECKING
 
 from edgepass.judging.figures import duration, number, size
-from edgepass.judging.manifest import Evidence, Manifest
+from edgepass.judging.manifest import Evidence, Manifest, Metric
 from edgepass.report.words import EVIDENCE, VERDICTS, outputs_evidence
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+HIGHER, LOWER = "\N{UPWARDS ARROW}", "\N{DOWNWARDS ARROW}"
 
 
 def table(manifest: Manifest) -> "Table":
@@ -31,7 +33,7 @@ def table(manifest: Manifest) -> "Table":
         ("verdict", ["evaluated"]),
     ):
         view.add_column(heading, overflow="fold", min_width=min(16, max(map(len, [heading, *said]))))
-    metrics = dict.fromkeys(a.metric.name for a in manifest.artifacts if a.metric)
+    metrics = dict.fromkeys(f"{a.metric.name} {_better(a.metric)}" for a in manifest.artifacts if a.metric)
     for heading in ("size", "/".join(metrics) or "metric", "worse", "SQNR dB", "peak", "p50", "deleg."):
         view.add_column(heading, justify="right", overflow="fold")
     used = set[str]()
@@ -56,12 +58,22 @@ def table(manifest: Manifest) -> "Table":
             "-" if a.delegated_flops is None else f"{100 * a.delegated_flops:.0f}%",
         )
     said = [f"{mark.strip()}: {EVIDENCE[e].partition(':')[0]}" for e, mark in marks.items() if e in used and mark]
+    arrows = dict.fromkeys(_better(a.metric) for a in manifest.artifacts if a.metric)
+    said += [f"{arrow} {'higher' if arrow == HIGHER else 'lower'} is better" for arrow in arrows]
     view.caption = Text("; ".join([*said, "worse: than the float model"]))
     return view
 
 
+def _better(metric: Metric) -> str:
+    return HIGHER if metric.higher_is_better else LOWER
+
+
 def lines(manifest: Manifest) -> list[str]:
-    """The reasons of every verdict that is not a pass, then the notes, as plain lines."""
+    """The reasons of every verdict that is not a pass, then the notes, those on all files first, as plain lines."""
     name = {id(a): f"{a.target} {a.recipe}" for a in manifest.artifacts}
     reasons = [f"{name[id(a)]}: {VERDICTS[a.verdict]}: {r}" for a in manifest.artifacts for r in a.reasons]
-    return reasons + [f"{name[id(a)]}: note: {n}" for a in manifest.artifacts for n in a.notes]
+    return (
+        reasons
+        + [f"note: {n}" for n in manifest.notes]
+        + [f"{name[id(a)]}: note: {n}" for a in manifest.artifacts for n in a.notes]
+    )

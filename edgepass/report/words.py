@@ -17,6 +17,7 @@ EVIDENCE: dict[Evidence, str] = {
 # How the gates are said: (sentence, how the bound is written).
 _GATES = {
     "max_metric_drop": ("metric worse by at most {}", "percent"),
+    "confident": ("that also at the bad end of its 95 % interval", "percent"),
     "min_sqnr": ("SQNR of at least {}", "decibels"),
     "max_size": ("file of at most {}", "size"),
     "max_peak_memory": ("peak memory of at most {}", "size"),

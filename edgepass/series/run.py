@@ -6,7 +6,6 @@ Shapes: T rows, L lookback, H horizon, C columns, N windows.
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,7 +19,7 @@ from edgepass.errors import InputError, one_line
 from edgepass.judging.manifest import DataInfo, Metric
 from edgepass.models.config import Config
 from edgepass.series.baselines import Score
-from edgepass.series.levels import LevelScore, median, pinball
+from edgepass.series.levels import LevelScore, median
 from edgepass.series.windows import Floats, Scaler, Split, windows
 from edgepass.task import spread
 
@@ -75,11 +74,6 @@ class Run:
     """When each row was, where the series says; in UTC where it names a time zone."""
 
     @property
-    def metric_name(self) -> str:
-        """The error that `metric` gives; lower is better."""
-        return "pinball" if self.model.levels else "mse"
-
-    @property
     def title(self) -> str:
         """What is forecast, and by what."""
         spec = self.spec
@@ -104,6 +98,11 @@ class Run:
         inputs_NLC, targets_NHC = self._windows(self.spec.borders.test)
         return _stack(inputs_NLC, samples), _stack(targets_NHC, samples)
 
+    def overlap(self, samples: int | None = None) -> int:
+        """How many neighbours among the windows that `evaluation` gives forecast some row in common."""
+        count = len(self._windows(self.spec.borders.test)[0])
+        return max(1, -(-self.spec.horizon * min(samples or count, count) // count))
+
     def starts(self, samples: int | None = None) -> NDArray[np.datetime64] | None:
         """When the forecast of each window that `evaluation` gives begins; None where rows have no times."""
         if self.times_T is None:
@@ -112,16 +111,8 @@ class Run:
         starts_N = self.times_T[first + self.spec.lookback : stop - self.spec.horizon + 1]
         return starts_N[spread(len(starts_N), samples)]
 
-    def metric(self, outputs: Floats, targets: Floats) -> float:
-        """`metric_name` of raw forecasts, in scaled units, whatever dimensions of 1 there are in front."""
-        levels = self.model.levels
-        if not levels:
-            return self.error(outputs, targets)
-        std = np.asarray(self.spec.scaler.std)
-        return level_loss(np.asarray(outputs, np.float64) / std, targets / std, levels)
-
     def error(self, outputs: Floats, targets: Floats) -> float:
-        """Mean squared error of raw forecasts, or of their medians, in the units that `metric` takes."""
+        """Mean squared error of raw forecasts, or of their medians, in scaled units."""
         std, levels = np.asarray(self.spec.scaler.std), self.model.levels
         forecast: Floats = np.asarray(outputs, np.float64)
         if levels:
@@ -150,13 +141,6 @@ class Run:
 
     def _windows(self, rows: tuple[int, int]) -> tuple[Floats, Floats]:
         return windows(self.values_TC, rows, lookback=self.spec.lookback, horizon=self.spec.horizon)
-
-
-def level_loss(outputs: Floats, targets: Floats, levels: Sequence[float]) -> float:
-    """Mean pinball loss of forecasts [..., Q, H, C] of what happened, [..., H, C]."""
-    *lead, horizon, columns = targets.shape
-    forecast = np.asarray(outputs, np.float64).reshape(*lead, len(levels), horizon, columns)
-    return float(pinball(targets[..., None, :, :] - forecast, levels).mean())
 
 
 def load(folder: Path) -> Run:

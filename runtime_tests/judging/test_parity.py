@@ -65,7 +65,11 @@ def record(**changes: object) -> ArtifactRecord:
 @pytest.mark.parametrize(
     ("tight", "loose", "sentence"),
     [
-        (Gates(max_metric_drop=0.01), Gates(max_metric_drop=0.03), "metric drop is 2.00%, more than 1.00%"),
+        (
+            Gates(max_metric_drop=0.01),
+            Gates(max_metric_drop=0.03),
+            "mse 1 → 1.02, lower is better: worse by 2 %, more than 1 %",
+        ),
         (Gates(min_sqnr=31), Gates(min_sqnr=30), "SQNR is 30.0 dB, less than 31.0 dB"),
         (Gates(max_size=999), Gates(max_size=1000), "size is 1,000 bytes, more than 999 bytes"),
         (Gates(max_peak_memory=4999), Gates(max_peak_memory=5000), "peak memory is 5,000 bytes, more than 4,999 bytes"),

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from edgepass import models, source
 from edgepass.errors import InputError
+from edgepass.judging.comparison import compare
 from edgepass.models import pair as pairs
 from edgepass.models import parts
 from edgepass.models.config import Config, PassConfig
@@ -25,6 +26,7 @@ from edgepass.models.passformer import Passformer
 from edgepass.series import levels as quantiles
 from edgepass.series import run
 from edgepass.series.fit import fit
+from edgepass.task import Samples
 from runtime_tests.conftest import Done
 
 LOCAL = PassConfig(mixer={"name": "local_attention", "heads": 2, "window": 4}, channel_mixer={"name": "feed_forward"})
@@ -178,16 +180,18 @@ def test_a_loaded_run_of_levels_is_judged_by_their_pinball_loss(finished: Any) -
     raw, targets = got.evaluation()
     with torch.inference_mode():
         outputs = got.model(torch.from_numpy(raw[:, 0])).numpy()
-    assert got.metric_name == "pinball"
-    assert got.metric(outputs, targets) == pytest.approx(np.mean([s.pinball for s in finished.levels]), rel=1e-4)
-    assert got.metric(outputs[:, None], targets) == got.metric(outputs, targets)
+    whole = source.load(str(finished.folder))
+    assert whole.score is not None
+    assert whole.score.name == "pinball"
+    comparison, _ = compare(whole.score, Samples(inputs=[raw], targets=targets), [outputs[:, None]])
+    assert comparison is not None
+    assert comparison.float_measure.value == pytest.approx(np.mean([s.pinball for s in finished.levels]), rel=1e-4)
     task = source.load(str(finished.folder), evaluation_samples=8)
     assert task.levels == (0.05, 0.5, 0.95)
     assert task.evaluation is not None
-    assert task.score is not None
-    assert task.evaluation.targets is not None
-    loss = task.score.value(task.reference(task.evaluation)[0], task.evaluation.targets)
-    assert 0 < loss < 1
+    comparison, _ = compare(task.score, task.evaluation, task.reference(task.evaluation))
+    assert comparison is not None
+    assert 0 < comparison.float_measure.value < 1
 
 
 def test_an_untrained_preset_of_levels_is_judged_by_their_pinball_loss(inputs: dict[str, Any]) -> None:
@@ -195,8 +199,9 @@ def test_an_untrained_preset_of_levels_is_judged_by_their_pinball_loss(inputs: d
     assert task.evaluation is not None
     assert task.score is not None
     assert task.score.name == "pinball"
-    assert task.evaluation.targets is not None
-    assert np.isfinite(task.score.value(task.reference(task.evaluation)[0], task.evaluation.targets))
+    comparison, _ = compare(task.score, task.evaluation, task.reference(task.evaluation))
+    assert comparison is not None
+    assert np.isfinite(comparison.float_measure.value)
 
 
 def test_the_command_says_how_well_each_level_is_kept(

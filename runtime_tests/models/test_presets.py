@@ -226,7 +226,7 @@ def test_a_run_that_is_cut_stands_beside_the_whole_one(folder: Path) -> None:
     assert cut.baselines[-1].value == whole.baselines[0].reference
     assert cut.evaluation is not None
     assert cut.evaluation.targets is not None
-    mine = run.load(folder / "run").metric(cut.reference(cut.evaluation)[0], cut.evaluation.targets)
+    mine = run.load(folder / "run").error(cut.reference(cut.evaluation)[0], cut.evaluation.targets)
     assert all(m.reference == pytest.approx(mine, rel=1e-5) for m in cut.baselines)
     assert mine != pytest.approx(cut.baselines[-1].value, rel=1e-9)
 

@@ -82,10 +82,10 @@ def test_a_loaded_run_forecasts_what_was_measured(finished: FitResult) -> None:
     assert len(inputs) == len(targets) == 180 - 5 + 1
     with torch.inference_mode():
         outputs = got.model(torch.from_numpy(inputs[:, 0])).numpy()
-    assert got.metric(outputs, targets) == pytest.approx(finished.rows[-1].mse, rel=1e-4)
-    assert got.metric(targets, targets) == 0
+    assert got.error(outputs, targets) == pytest.approx(finished.rows[-1].mse, rel=1e-4)
+    assert got.error(targets, targets) == 0
     assert not got.model.training
-    assert (got.spec.columns, got.metric_name) == (("a", "b"), "mse")
+    assert got.spec.columns == ("a", "b")
     assert [b.name for b in got.baselines()] == ["mse: naive", "mse: seasonal naive (24)", "mse: ridge"]
     assert all(b.samples == 176 and b.reference == finished.rows[-1].mse for b in got.baselines())
     assert [(d.role, d.rows) for d in got.data()] == [("train", 630), ("calibration", 630), ("evaluation", 210)]

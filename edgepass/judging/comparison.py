@@ -1,0 +1,227 @@
+"""A file's task metric beside the float model's, on the same samples: how much worse, how surely, and against what.
+
+Shapes: N samples, R resamplings.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from edgepass.errors import InputError
+from edgepass.judging import resampling
+from edgepass.judging import score as scores
+from edgepass.judging.manifest import Metric
+from edgepass.judging.metrics import _reading
+from edgepass.judging.metrics._measure import Floats, Measure, Truth
+from edgepass.judging.score import Score
+from edgepass.runtimes import Array
+from edgepass.task import Samples
+
+ROUNDING = 1e-6
+"""Of the float model's mean: a sample that is worse by less is not worse."""
+CLASSES = 16
+"""The most frequent are tried as constant answers."""
+APART = 0.02
+"""Drops of 1 % and of 3 % lie so far apart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The float model's outputs under a metric, for files to be held against."""
+
+    score: Score
+    truth: Truth
+    batch: int | None
+    overlap: int
+    """Samples in a row that are resampled together."""
+    reference: list[Array]
+    float_measure: Measure
+
+    def metric(self, outputs: list[Array]) -> Metric:
+        """The file's value beside the reference's; one that is not finite becomes the worst that JSON holds."""
+        score, mine = self.score, self.float_measure
+        rows = [by_row(output, self.batch) for output in outputs]
+        measure = score.on(rows, self.truth)
+        value = measure.value
+        found = Metric(
+            name=score.name,
+            reference=mine.value,
+            value=value,
+            higher_is_better=score.higher_is_better,
+            samples=mine.rows,
+            constant=self.constant,
+            output=self._said(),
+        )
+        if not np.isfinite(value):
+            worst = float(np.finfo(np.float64).max) * (-1 if score.higher_is_better else 1)
+            return replace(found, value=worst)
+        return replace(
+            found,
+            interval=self._interval(found, measure, rows),
+            not_worse=_not_worse(mine, measure, higher_is_better=score.higher_is_better),
+        )
+
+    @cached_property
+    def constant(self) -> float | None:
+        """What the best of a few answers that are the same for every sample scores; None where none can be scored."""
+        found: list[float] = []
+        for outputs in _constants(self.score, self.reference, self.truth):
+            try:
+                found.append(self.score.on(outputs, self.truth).value)
+            except InputError:
+                continue
+        known = [value for value in found if np.isfinite(value)]
+        return (max if self.score.higher_is_better else min)(known, default=None)
+
+    @cached_property
+    def _reference_R(self) -> Floats:
+        return resampling.resampled(self.float_measure, resampling.count(self.float_measure), self.overlap)
+
+    def _interval(self, found: Metric, measure: Measure, outputs: list[Array]) -> tuple[float, float] | None:
+        rows = self.float_measure.rows
+        if all(np.array_equal(o, r) for o, r in zip(outputs, self.reference, strict=True)):
+            return (0.0, 0.0)
+        if rows < 2 or not resampling.count(self.float_measure):
+            return None
+        value_R = resampling.resampled(measure, len(self._reference_R), self.overlap)
+        worse_R = (self._reference_R - value_R) * (1 if self.score.higher_is_better else -1)
+        drop_R = worse_R / np.maximum(np.abs(self._reference_R), 1e-12)
+        return resampling.interval(drop_R, found.drop, rows / self.overlap, found.reference)
+
+    def _said(self) -> str:
+        which = "all outputs" if self.score.output == "all" else f"output_{self.score.output}"
+        return f"{which}, {self.float_measure.reads}" if self.float_measure.reads else which
+
+
+def compare(score: Score | None, samples: Samples, reference: list[Array]) -> tuple[Comparison | None, list[str]]:
+    """The comparison by a metric, the default one where None is given, and what a reader should know of it.
+
+    None where there are no targets, or no metric can be known. Raises InputError where the metric cannot be had.
+    """
+    if samples.targets is None:
+        if score is None:
+            return None, []
+        return None, [
+            f"{score.name} is not measured: the evaluation data have no targets; give pairs (arguments, target)"
+        ]
+    batch = _batch(samples, reference)
+    rows = [by_row(output, batch) for output in reference]
+    targets = by_row(samples.targets, batch)
+    inputs = tuple(by_row(x, batch) for x in samples.inputs)
+    if score is None:
+        chosen = scores.default(rows[0], targets)
+        if isinstance(chosen, str):
+            return None, [chosen]
+        score = chosen
+    if score.output != "all" and score.output >= len(rows):
+        raise InputError(
+            f"the metric {score.name} is of output {score.output}, but the model gives {len(rows)}, from 0"
+        )
+    first = rows[0 if score.output == "all" else score.output]
+    truth = Truth(reference=first, targets=targets, inputs=inputs, levels=score.levels, scale=score.scale)
+    measure = score.on(rows, truth)
+    if not np.isfinite(measure.value):
+        raise InputError(
+            f"the metric {score.name} of the float32 model is {measure.value}; mend the metric or the targets"
+        )
+    made = Comparison(
+        score=score, truth=truth, batch=batch, overlap=samples.overlap, reference=rows, float_measure=measure
+    )
+    return made, [*_too_dear(made), *_no_better(made)]
+
+
+def by_row(stacked: Array, batch: int | None) -> Array:
+    """[n, B, ...] of n calls as [n B, ...], where B is the batch; as it is, where there is none."""
+    if batch is None or stacked.ndim < 2 or stacked.shape[1] != batch:
+        return stacked
+    return stacked.reshape(len(stacked) * batch, *stacked.shape[2:])
+
+
+def too_few(metrics: list[Metric]) -> list[str]:
+    """A sentence where the samples cannot tell a drop of 1 % from one of 3 %."""
+    wide = [(m.interval[1] - m.interval[0], m) for m in metrics if m.interval]
+    width, metric = max(wide, key=lambda pair: pair[0], default=(0.0, None))
+    if metric is None or width <= APART:
+        return []
+    return [
+        f"{metric.samples} samples cannot tell a drop in {metric.name} of 1 % from one of 3 %: the widest 95 % "
+        f"interval is {100 * width:.2g} % across; give more evaluation data"
+    ]
+
+
+def _batch(samples: Samples, reference: list[Array]) -> int | None:
+    """The first dimension of one call, if inputs, outputs and targets share it."""
+    found = next((x.shape[1] for x in samples.inputs if x.ndim > 1), None)
+    if found is None or samples.targets is None or reference[0].ndim < 2 or reference[0].shape[1] != found:
+        return None
+    shared = samples.targets.ndim > 1 and samples.targets.shape[1] == found
+    return found if found == 1 or shared else None
+
+
+def _not_worse(mine: Measure, other: Measure, *, higher_is_better: bool) -> float | None:
+    if mine.values_N is None or other.values_N is None:
+        return None
+    worse_N = (mine.values_N - other.values_N) * (1 if higher_is_better else -1)
+    return float((worse_N <= ROUNDING * np.abs(mine.values_N).mean()).mean())
+
+
+def _too_dear(made: Comparison) -> list[str]:
+    if resampling.count(made.float_measure):
+        return []
+    return [f"{made.score.name} takes too long to be resampled, so its drop has no interval"]
+
+
+def _no_better(made: Comparison) -> list[str]:
+    """Told where the float model is no better than an answer that never changes."""
+    if made.constant is None:
+        return []
+    value, name = made.float_measure.value, made.score.name
+    better = value > made.constant if made.score.higher_is_better else value < made.constant
+    if better:
+        return []
+    return [
+        f"the float model itself is no better than one constant answer: its {name} is {value:.4g}, the constant's "
+        f"{made.constant:.4g}; what a file loses of that says little"
+    ]
+
+
+def _constants(score: Score, reference: list[Array], truth: Truth) -> Iterator[list[Array]]:
+    """Outputs that are the same for every sample: the model's mean, and the best that the targets know of."""
+    yield [np.broadcast_to(r.mean(axis=0, keepdims=True).astype(r.dtype), r.shape) for r in reference]
+    if score.output == "all":
+        return
+    outputs, targets = truth.reference, truth.targets
+    for answer in _answers(outputs, targets, truth.levels):
+        changed = list(reference)
+        changed[score.output] = np.broadcast_to(answer.astype(outputs.dtype), outputs.shape)
+        yield changed
+
+
+def _answers(outputs: Array, targets: Array, levels: tuple[float, ...]) -> Iterator[Array]:
+    shape = (1, *outputs.shape[1:])
+    numbers = targets.astype(np.float64)
+    if levels and outputs.size == targets.size * len(levels):
+        yield np.quantile(numbers, levels, axis=0).reshape(shape)
+        return
+    if _reading.alike(outputs, targets):
+        yield numbers.mean(axis=0).reshape(shape)
+        yield np.median(numbers, axis=0).reshape(shape)
+        if _reading.whole(targets):
+            labels = _reading.two(targets) and np.issubdtype(outputs.dtype, np.floating)
+            most = [np.full(shape, common, np.float64) for common in _most_common(targets)]
+            most.append(np.round(numbers.mean(axis=0)).reshape(shape))
+            yield from (2 * answer - 1 if labels else answer for answer in most)  # either side of any threshold
+        return
+    for axis in _reading.class_axes(outputs, targets):
+        for common in _most_common(targets):
+            if 0 <= common < outputs.shape[axis]:
+                answer = np.zeros(shape)
+                np.moveaxis(answer, axis, 0)[int(common)] = 1.0
+                yield answer
+
+
+def _most_common(targets: Array) -> Array:
+    classes, times = np.unique(targets, return_counts=True)
+    return classes[np.argsort(-times, kind="stable")[:CLASSES]]
