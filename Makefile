@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
+# Two workers: each imports the converters, 1 to 2 GB. A file's tests stay together, for what they share is made once.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
 STAMP = $(VENV)/installed
 
 .PHONY: demo test test-all check bench clean
@@ -16,17 +18,17 @@ demo: $(STAMP)
 	$(BIN)/edgepass demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest --hypothesis-profile=thorough
+	$(PYTEST) --hypothesis-profile=thorough
 
 check: $(STAMP)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/python -m pytest -q -m 'not slow and not export'
+	$(PYTEST) -q -m 'not slow and not export'
 
 bench: $(STAMP)
 	$(BIN)/python -m runtime_tests.bench

@@ -3,12 +3,15 @@
 import contextlib
 import gc
 import io
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 # No deadline: a first call imports or compiles, and machines are noisy besides. `make test-all` takes the second.
@@ -18,6 +21,13 @@ settings.load_profile("edgepass")
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"
+CONVERTERS_WARN = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning",  # of each other
+    "ignore::FutureWarning",
+    "ignore::UserWarning",
+    "ignore::ResourceWarning",  # coremltools leaves its temporary folder to the collector
+)
+"""For a test that converts, or a module of them: the one list of warnings that are not about the file."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,18 @@ class Done:
         lines = [line for line in self.err.splitlines() if line.startswith(("edgepass: ", "Error: "))]
         assert len(lines) == 1, self.err
         return lines[0]
+
+
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that every worker of pytest-xdist reads, made by whichever needs it first."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            making = Path(tempfile.mkdtemp(dir=folder.parent))
+            make(making)
+            making.rename(folder)
+    return folder
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -14,14 +14,9 @@ from edgepass import catalog, examples, pipeline, source
 from edgepass.examples import sensors, text, two_modalities, video
 from edgepass.judging.gates import Gates
 from edgepass.task import Samples, Task
+from runtime_tests.conftest import CONVERTERS_WARN
 
-pytestmark = [
-    pytest.mark.export,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # converters, of each other
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # coremltools leaves its temporary folder to the collector
-]
+pytestmark = [pytest.mark.export, CONVERTERS_WARN]
 Arrays = list[Tensor]
 NAMES = catalog.names("examples")
 DATA: dict[str, Callable[[int, int], tuple[Arrays, Tensor]]] = {

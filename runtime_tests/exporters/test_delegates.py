@@ -28,13 +28,11 @@ from edgepass.runtimes.executorch import _coreml
 from edgepass.runtimes.executorch._file import File
 from edgepass.runtimes.executorch._vulkan.formulas import FORMULAS
 from edgepass.task import Samples, Task
+from runtime_tests.conftest import CONVERTERS_WARN
 
 converts = [
     pytest.mark.export,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # converters, of each other
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # coremltools leaves its temporary folder to the collector
+    CONVERTERS_WARN,
 ]
 DELEGATES = ("executorch:coreml", "executorch:vulkan")
 LINEAR, DEPTHWISE, IMAGE = (FORMULAS[f"et_vk.q8ta_{name}.default"] for name in ("linear", "conv2d_dw", "conv2d"))

@@ -13,15 +13,10 @@ import pytest
 from edgepass import catalog
 from edgepass.models import mixers
 from runtime_tests.bench import catalogue, mechanisms
+from runtime_tests.conftest import CONVERTERS_WARN
 from runtime_tests.matrix import RECIPES, TARGETS, Cell, Row, Subject, line, subjects
 
-pytestmark = [
-    pytest.mark.export,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # converters, of each other
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # coremltools leaves its temporary folder to the collector
-]
+pytestmark = [pytest.mark.export, CONVERTERS_WARN]
 MECHANISMS = subjects()
 CELLS = list(product(TARGETS, RECIPES))
 QUICK = {("onnx", "fp16"), ("tflite", "static_wi8_ai8")}

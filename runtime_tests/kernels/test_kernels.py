@@ -20,6 +20,7 @@ from edgepass.models.fusing import FusedPass, fused
 from edgepass.models.parts import Tokens
 from edgepass.models.passes import Pass
 from edgepass.quantize import recipe
+from runtime_tests.conftest import CONVERTERS_WARN
 
 FORMS = [tuple(n == on for n in range(4)) for on in range(-1, 4)] + [(True,) * 4]  # causal, gate, gated, rms
 
@@ -177,9 +178,7 @@ def test_a_model_without_passes_is_told_in_a_sentence() -> None:
 
 
 @pytest.mark.export
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # converters, of each other
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.filterwarnings("ignore::UserWarning")
+@CONVERTERS_WARN
 @pytest.mark.parametrize("target", ["executorch", "coreml", "tflite", "onnx"])
 def test_a_fused_model_lowers_as_what_it_was_made_of(target: str, tmp_path: Path) -> None:
     model = models.create("single-xs", lookback=48, horizon=5).eval()

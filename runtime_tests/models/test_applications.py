@@ -22,6 +22,7 @@ from edgepass.models.pair import Pair, PairConfig
 from edgepass.models.parts import Tokens
 from edgepass.models.passformer import Passformer
 from edgepass.quantize import recipe
+from runtime_tests.conftest import CONVERTERS_WARN
 
 ATTEND = {"mixer": {"name": "local_attention", "heads": 2, "window": 4}, "channel_mixer": {"name": "feed_forward"}}
 SERIES: dict[str, Any] = {
@@ -251,7 +252,7 @@ def test_both_graphs_take_any_batch_with_four_axes_at_most_and_index_no_tensor()
 
 
 @pytest.mark.export
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")  # converters
+@CONVERTERS_WARN
 def test_two_written_files_write_the_words_of_the_model(tmp_path: Any) -> None:
     model = text_to_text()
     w_BM, first_B = torch.randint(40, (1, 23)), torch.zeros(1, dtype=torch.int64)

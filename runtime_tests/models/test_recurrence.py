@@ -24,6 +24,7 @@ from edgepass.models.parts import Tokens
 from edgepass.models.passes import Pass
 from edgepass.models.streaming import OneStep
 from edgepass.quantize import recipe
+from runtime_tests.conftest import CONVERTERS_WARN
 
 DIM = 32
 RECURRENT: list[dict[str, Any]] = [
@@ -317,9 +318,7 @@ def test_a_pass_that_needs_all_tokens_does_not_stream() -> None:
 
 
 @pytest.mark.export
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # converters, of each other
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.filterwarnings("ignore::UserWarning")
+@CONVERTERS_WARN
 @pytest.mark.parametrize(
     ("target", "name", "bound_db"),
     [

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from edgepass import rewrites
 from edgepass.rewrites import activations, mean, norm, reshapes, rms_norm
+from runtime_tests.conftest import CONVERTERS_WARN
 
 WIDTHS = st.sampled_from([1, 2, 13, 63])
 FACTORS = st.sampled_from([0.3, 1.0, 2.5])
@@ -120,9 +121,7 @@ def test_numbers_become_tensors_of_the_type_that_they_meet(dtype: torch.dtype) -
 
 
 @pytest.mark.export
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # converters, of each other
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.filterwarnings("ignore::UserWarning")
+@CONVERTERS_WARN
 @pytest.mark.parametrize("target", ["executorch", "tflite"])
 @pytest.mark.parametrize("recipe", ["fp32", "fp16", "static_wi8_ai8"])
 def test_activations_and_numbers_stay_in_the_delegate(target: str, recipe: str, tmp_path: Path) -> None:

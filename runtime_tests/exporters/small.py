@@ -1,0 +1,33 @@
+"""A small forecaster's sizes and data, and what all targets and recipes are."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgepass import catalog
+
+LOOKBACK, HORIZON, CHANNELS = 63, 5, 3
+RECIPES = catalog.names("recipes")
+TARGETS = catalog.names("targets")
+
+
+def slow(target: str) -> Any:
+    return pytest.param(target, marks=pytest.mark.slow)
+
+
+def waves(count: int, seed: int) -> np.ndarray:
+    """[count, 1, L, C] float32 windows of waves with a level, a scale and noise of their own."""
+    generator = np.random.default_rng(seed)
+    t = np.arange(LOOKBACK)[None, :, None]
+    phase = generator.uniform(0, 6, (count, 1, CHANNELS))
+    noise = generator.normal(0, 0.1, (count, LOOKBACK, CHANNELS))
+    x = 500 + 40 * np.sin(t / 4 + phase) + 20 * noise
+    return x[:, None].astype(np.float32)
+
+
+def convolutional() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv1d(4, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 6)).eval()

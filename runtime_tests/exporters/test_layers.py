@@ -1,0 +1,165 @@
+"""Layers and constants that a converter is known to stumble over go to every target."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import edgepass
+from edgepass import exporters, pipeline, runtimes
+from edgepass.exporters import Job
+from edgepass.exporters._capture import capture
+from edgepass.judging import parity, verdict
+from edgepass.judging.gates import Gates
+from edgepass.judging.verdict import Standard
+from edgepass.quantize import recipe
+from edgepass.task import Samples, Task
+from runtime_tests.conftest import CONVERTERS_WARN
+from runtime_tests.exporters.small import TARGETS, convolutional, slow
+
+pytestmark = [pytest.mark.export, CONVERTERS_WARN]
+
+
+def test_convolutions_with_batch_norm_are_int8_in_every_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.BatchNorm2d(8), nn.ReLU6(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5),
+    )  # fmt: skip
+    x = torch.randn(32, 1, 3, 17, 13)
+    done = edgepass.build(
+        model, (x[0],), out=tmp_path / "o", targets=TARGETS, calibration=[(a,) for a in x], evaluate=[(a,) for a in x]
+    )
+    assert done.verdict == "pass", [r.reasons for r in done.artifacts]
+    assert all(r.audit and r.audit.coverage == 1.0 for r in done.artifacts)
+
+
+def test_float16_convolutions_of_a_pte_are_told_of_and_not_asked_for(tmp_path: Path) -> None:
+    """XNNPACK writes them in float32; the other targets do as asked."""
+    x = (torch.randn(1, 4, 32),)
+    done = edgepass.build(convolutional(), x, out=tmp_path / "o", targets=("executorch", "tflite"), recipe="fp16")
+    pte, tflite = done.artifacts
+    assert done.verdict == "pass", [r.reasons for r in done.artifacts]
+    assert any("some weights in float32" in note for note in pte.notes)
+    assert not any("some weights in float32" in note for note in tflite.notes)
+    assert pte.audit
+    assert tflite.audit
+    formats = {r.name: r.dtype for r in tflite.audit.weights if r.requested}
+    assert set(formats.values()) == {"float16"}
+    assert {r.name for r in pte.audit.weights if r.requested} == {n for n in formats if not n.startswith("0.")}
+
+
+class Recurrent(nn.Module):
+    """One of torch's own recurrent layers, and a head."""
+
+    def __init__(self, layer: nn.RNNBase) -> None:
+        super().__init__()
+        self.layer, self.out = layer, nn.Linear(layer.hidden_size * (2 if layer.bidirectional else 1), 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.out(self.layer(x)[0])
+        return y
+
+
+@pytest.mark.parametrize("name", ["fp32", "static_wi8_ai8"])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.GRU(8, 6, batch_first=True),
+        nn.LSTM(8, 6, num_layers=2, batch_first=True, bidirectional=True),
+        nn.RNN(8, 6, nonlinearity="relu"),
+        nn.RNN(8, 6, bias=False),
+    ],
+    ids=["gru", "lstm", "rnn_relu", "rnn_tanh"],
+)
+def test_recurrent_layers_go_to_core_ml(layer: nn.RNNBase, name: str, tmp_path: Path) -> None:
+    samples = Samples(inputs=[torch.randn(8, 1, 7, 8).numpy()])
+    model = Recurrent(layer).eval()
+    task = Task(name="recurrent", source="test", model=model, args=samples.arguments()[0], evaluation=samples)
+    job = Job(capture(model, task.args), recipe.read(name), samples.arguments)
+    candidate = pipeline.convert("coreml", job, tmp_path / "recurrent.mlpackage")
+    standard = Standard(samples=samples, reference=task.reference(samples), score=None)
+    record, _ = verdict.judge(candidate, standard, Gates())
+    assert record.verdict == "pass", record.reasons
+
+
+class Typed(torch.nn.Module):
+    """Says float32 in so many words, and has a state that begins at zeros, as torch writes that of a GRU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.gru, self.out = torch.nn.GRU(8, 8, batch_first=True), torch.nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.gru(x)[0].to(torch.float32) + torch.ones(8) * torch.full((8,), 0.5) + torch.arange(8)
+        y: torch.Tensor = self.out(torch.tanh(h / 8).float())
+        return y
+
+
+@pytest.mark.parametrize("target", [t if t in ("executorch", "onnx") else slow(t) for t in TARGETS])
+def test_types_that_a_model_names_become_float16_too(target: str, tmp_path: Path) -> None:
+    samples = Samples(inputs=[torch.randn(4, 1, 5, 8).numpy()])
+    model = Typed().eval()
+    task = Task(name="typed", source="test", model=model, args=samples.arguments()[0], evaluation=samples)
+    job = Job(capture(model, task.args), recipe.read("fp16"))
+    candidate = pipeline.convert(target, job, tmp_path / f"typed{exporters.target(target).suffix}")
+    standard = Standard(samples=samples, reference=task.reference(samples), score=None)
+    record, _ = verdict.judge(candidate, standard, Gates())
+    assert record.verdict == "pass", record.reasons
+
+
+class Dense(nn.Module):
+    """Features laid beside features, normalised for a layer and kept for a sum, twice over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+        self.norms = nn.ModuleList(nn.LayerNorm(size) for size in (16, 24))
+        self.mixes = nn.ModuleList(nn.Linear(size, size) for size in (16, 24))
+
+    def forward(self, x: Tensor) -> Tensor:
+        groups = [layer(x) for layer in list(self.layers)[:2]]
+        for norm, mix in zip(self.norms, self.mixes, strict=True):
+            u = torch.cat(groups, -1)
+            groups = [self.layers[3](x), u + mix(norm(u))]
+        return groups[1]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_is_used_in_int8_and_in_float_lowers(target: str, tmp_path: Path) -> None:
+    samples = [torch.randn(1, 9, 8) for _ in range(64)]
+    model = Dense().eval()
+    job = Job(capture(model, (samples[0],)), recipe.read("static_wi8_ai8"), lambda: [(x,) for x in samples])
+    path = tmp_path / f"dense{exporters.target(target).suffix}"
+    assert exporters.export(target, job, path).fallbacks == []
+    runtime = runtimes.runtime(exporters.target(target).runtime)
+    runtime.prepare(path)  # executorch registers its kernels here
+    with torch.no_grad():
+        wanted = model(samples[0]).numpy()
+    assert parity.compare(wanted, runtime.load(path, 1)([samples[0].numpy()])[0]).sqnr_db > 28
+
+
+class Transposed(nn.Module):
+    """Tables of one shape that do not lie in the order of their dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables = nn.ParameterList(torch.randn(7, 5).T for _ in range(4))
+        for i in range(4):
+            self.register_buffer(f"constant_{i}", torch.randn(7, 5).T, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, table in enumerate(self.tables):
+            x = torch.tanh(x * table + self.get_buffer(f"constant_{i}"))
+        return x
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_constants_that_lie_transposed_stay_apart(target: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = (torch.randn(1, 5, 7),)
+    done = edgepass.build(Transposed(), x, out=tmp_path / "o", targets=[target], recipe="fp32")
+    assert done.verdict == "pass", [r.reasons for r in done.artifacts]
