@@ -18,6 +18,7 @@ from edgepass.exporters._capture import Program, capture
 from edgepass.judging import gates, host, manifest, verdict
 from edgepass.judging import score as scores
 from edgepass.judging.comparison import too_few
+from edgepass.judging.expected import Expected
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord, Manifest, ModelInfo, TensorSpec
 from edgepass.judging.verdict import Candidate, Standard, Yardstick
@@ -144,15 +145,19 @@ def write(
     written: list[Candidate] = []
     for recipe in plan.recipes:
         job = Job(program, recipe, calibrate)
+        expected = Expected(job.realised)
         for target_name in plan.targets:
             path = folder / f"{name}.{recipe.name}{exporters.target(target_name).suffix}"
             say(f"writing {path.name}")
-            written.append(convert(target_name, job, path))
+            written.append(convert(target_name, job, path, expected))
     return written
 
 
-def convert(target_name: str, job: Job, path: Path) -> Candidate:
-    """One file, written to `path`, with what judging needs to know of it. Raises UnknownNameError or RefusedError."""
+def convert(target_name: str, job: Job, path: Path, expected: Expected | None = None) -> Candidate:
+    """One file, written to `path`, with what judging needs to know of it; `expected` is of the same job.
+
+    Raises UnknownNameError or RefusedError.
+    """
     lowered = exporters.export(target_name, job, path)
     return Candidate(
         path=path,
@@ -162,6 +167,7 @@ def convert(target_name: str, job: Job, path: Path) -> Candidate:
         requested=exporters.requested(target_name, job),
         fallbacks=lowered.fallbacks,
         notes=[*lowered.notes, *exporters.spared(target_name, job)],
+        expected=expected or Expected(job.realised),
     )
 
 
@@ -186,7 +192,7 @@ def _yardsticks(
         try:
             if not asked:
                 exporters.export(name, job, path)
-            sticks[name] = verdict.time_float(path, target.runtime, standard.samples, standard.threads)
+            sticks[name] = verdict.measure_float(path, target.runtime, standard)
         except DeviceOnlyError:
             sticks[name] = None
         finally:

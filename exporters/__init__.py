@@ -17,6 +17,7 @@ from edgepass.exporters._capture import Program, quiet
 from edgepass.judging.manifest import Fallback
 from edgepass.quantize import audit, pt2e
 from edgepass.quantize.audit import Requested
+from edgepass.quantize.float16 import to_float16
 from edgepass.quantize.recipe import Recipe, Scheme
 from edgepass.quantize.rounding import round_weights
 
@@ -67,6 +68,17 @@ class Job:
                 round_weights(graph, self.recipe, samples)
             self._prepared = pt2e.prepare(graph, self.recipe, samples)
         return pt2e.convert(copy.deepcopy(self._prepared), fold=fold)
+
+    def realised(self) -> GraphModule:
+        """The program in the number formats of its recipe, as torch itself runs it: what files are expected to give."""
+        with quiet(), torch.no_grad():
+            match self.recipe.scheme:
+                case "float32":
+                    return self.graph()
+                case "float16":
+                    return to_float16(self.graph(), self.recipe)
+                case _:
+                    return self.quantised(fold=True)
 
 
 class Target(Protocol):

@@ -42,6 +42,7 @@ def bounds(command: Command) -> Command:
         ("--max-latency", TIME, "Longest median inference on this host, e.g. 2ms."),
         ("--max-peak-memory", SIZE, "Most memory that loading and running may add, e.g. 8MB."),
         ("--max-size", SIZE, "Largest file, e.g. 300KB."),
+        ("--min-agreement", SHARE, "Least share of integer outputs that are those of float32, e.g. 95%."),
         ("--min-sqnr", RATIO_DB, "Least signal to quantisation noise ratio against float32, e.g. 20dB."),
         ("--max-metric-drop", CHANGE, "Most that the task metric may worsen against float32, e.g. 1%."),
     ):

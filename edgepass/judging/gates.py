@@ -3,15 +3,25 @@
 from dataclasses import asdict, dataclass
 
 from edgepass.judging.figures import percent, three
-from edgepass.judging.manifest import ArtifactRecord, Metric, Outcome
+from edgepass.judging.manifest import ArtifactRecord, Conversion, Metric, Outcome
+from edgepass.judging.parity import Agreement, Parity
+
+NO_SIGNAL_DB = 0.01
+"""Of centred SQNR, at and below which an error is as large as its signal. A constant has 0 dB at most."""
+MANY = 5
+"""Elements that a constant must miss before agreeing no better than one says anything."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gates:
-    """Bounds on one artifact; None is no bound. Bytes, dB, microseconds; drop and shares are fractions."""
+    """Bounds on one artifact; None is no bound. Bytes, dB, microseconds; drop and shares are fractions.
+
+    `min_sqnr` is of real outputs, the mean over samples taken from the signal; `min_agreement` of integers.
+    """
 
     max_metric_drop: float | None = None
     min_sqnr: float | None = None
+    min_agreement: float | None = None
     max_size: int | None = None
     max_peak_memory: int | None = None
     max_latency: float | None = None
@@ -31,12 +41,17 @@ class Gates:
 
 
 def judge(record: ArtifactRecord, gates: Gates) -> tuple[Outcome, list[str]]:
-    """The verdict on one artifact, and a sentence for each gate that failed or could not be evaluated."""
+    """The verdict on one artifact, and a sentence for each gate that failed or could not be evaluated.
+
+    Beside the bounds of `gates`, some are always in force: that no output or slice has an error as large as its signal,
+    and those on the conversion.
+    """
     delegates = record.delegated_flops is not None or record.runtime not in ("coreml", "onnx")
     parity, memory = record.parity, record.memory
     checks = [
         _metric(record.metric, gates),
-        _at_least("SQNR", parity.sqnr_db if parity else None, gates.min_sqnr, "{:.1f} dB"),
+        _signal(parity, gates.min_sqnr),
+        _agreement(parity, gates.min_agreement),
         _at_most("size", record.bytes, gates.max_size, "{:,.0f} bytes"),
         _at_most("peak memory", memory.peak_bytes if memory else None, gates.max_peak_memory, "{:,.0f} bytes"),
         _at_most("median latency", record.latency.p50_us if record.latency else None, gates.max_latency, "{:,.0f} us"),
@@ -44,7 +59,8 @@ def judge(record: ArtifactRecord, gates: Gates) -> tuple[Outcome, list[str]]:
         _at_least("delegated share", record.delegated_flops, gates.min_delegated if delegates else None, "{:.1%}"),
         _at_least("audited coverage", record.audit.coverage if record.audit else None, gates.min_coverage, "{:.1%}"),
     ]
-    failed = [text for outcome, text in checks if outcome == "fail"]
+    always = [*(_lost(parity) if parity else []), *(_conversion(record.conversion) if record.conversion else [])]
+    failed = [text for outcome, text in checks if outcome == "fail"] + always
     unknown = [text for outcome, text in checks if outcome == "not-evaluated"]
     return ("fail" if failed else "not-evaluated" if unknown else "pass"), failed + unknown
 
@@ -75,6 +91,58 @@ def _metric(metric: Metric | None, gates: Gates) -> tuple[Outcome, str]:
     by = "worse" if drop > 1e3 else f"worse by {three(100 * drop)} %"  # a reference of zero has no shares
     sure = " at the bad end of its 95 % interval" if gates.confident else ""
     return "fail", f"{metric}: {by}{sure}, more than {percent(bound)}"
+
+
+def _signal(parity: Parity | None, bound: float | None) -> tuple[Outcome, str]:
+    """The output with the least centred SQNR, where there is one."""
+    if bound is None or parity is None:
+        return _at_least("SQNR", None, bound, "{:.1f} dB")
+    worst = min((o.whole for o in parity.outputs if o.whole), key=lambda whole: whole.centred_db, default=None)
+    if worst is not None:
+        return _at_least(f"loss: SQNR of {worst.name}", worst.centred_db, bound, "{:.1f} dB")
+    why = "takes two evaluation samples or more" if parity.samples < 2 else "is not for outputs of integers"
+    return "not-evaluated", f"SQNR {why}, so its bound of {bound:.1f} dB is not evaluated"
+
+
+def _agreement(parity: Parity | None, bound: float | None) -> tuple[Outcome, str]:
+    """The output of integers that agrees least, where there is one."""
+    if bound is None or parity is None:
+        return _at_least("agreement", None, bound, "{:.1%}")
+    worst = min((o.agreement for o in parity.outputs if o.agreement), key=lambda found: found.share, default=None)
+    if worst is not None:
+        return _at_least(f"loss: agreement of {worst.name}", worst.share, bound, "{:.1%}")
+    return "not-evaluated", f"agreement is for outputs of integers, so its bound of {bound:.1%} is not evaluated"
+
+
+def _lost(parity: Parity) -> list[str]:
+    """Outputs and slices that are no better than a constant."""
+    found: list[str] = []
+    for output in parity.outputs:
+        part = output.worst or output.whole
+        if part and part.centred_db <= NO_SIGNAL_DB:
+            found.append(f"loss: the error of {part.name} is as large as its signal ({part.centred_db:.1f} dB)")
+        exact = next((a for a in (output.agreement, output.worst_agreement) if a and _no_better(a)), None)
+        if exact:
+            found.append(f"loss: {exact.name} agrees in {exact.share:.1%}, no more often than a constant would")
+    return found
+
+
+def _no_better(found: Agreement) -> bool:
+    return found.constant >= MANY and found.differing >= found.constant
+
+
+def _conversion(found: Conversion) -> list[str]:
+    worse = [
+        f"conversion: the noise of {e.name} is {e.ratio:.3g} times that of the recipe's own graph, more than "
+        f"{e.bound:.3g} times ({e.file_db:.1f} dB, expected {e.expected_db:.1f} dB)"
+        for e in found.excess
+        if e.ratio > e.bound
+    ]
+    return worse + [
+        f"conversion: {k.name} of this target's float32 file is {k.centred_db:.1f} dB, less than {k.bound_db:.1f} dB"
+        for k in found.float32
+        if k.centred_db < k.bound_db
+    ]
 
 
 def _at_most(what: str, value: float | None, bound: float | None, form: str) -> tuple[Outcome, str]:

@@ -27,6 +27,8 @@ SQNR_CAP_DB = 200.0
 """Reported for outputs that are equal bit for bit; float32 itself cannot reach it otherwise."""
 RESOLVED_DB = 20.0
 """A slice whose spread is less than ten units in the last place of its level is constant as far as float32 can tell."""
+ULPS = 4.0
+"""Units in the last place, root mean square, that float32 arithmetic is granted at the level of an output."""
 
 Scale = Literal["own spread", "output's spread", "level", "one"]
 Reals = NDArray[np.float64]
@@ -36,7 +38,7 @@ Reals = NDArray[np.float64]
 class Slice:
     """Centred SQNR of an output, `output_0`, or of a slice of one, `output_0[..., 4]`, without the samples' axis.
 
-    `ceiling_db`: the signal over one unit in the last place of its values: what float32 could hold of it at best.
+    `ceiling_db`: that over one unit in the last place of its values: what float32 could hold of it at best.
     """
 
     name: str
@@ -155,25 +157,39 @@ def is_exact(array: NDArray[Any]) -> bool:
 
 
 def powers(reference: NDArray[Any], actual: NDArray[Any]) -> Powers:
-    """Of real outputs [samples, ...]; where NaN or an infinity stands in one of them only, the noise is infinite."""
-    r, a = reference.astype(np.float64), actual.astype(np.float64)
-    both = np.isfinite(r) & np.isfinite(a)
-    same = both | (r == a) | (np.isnan(r) & np.isnan(a))
-    r, error = np.where(both, r, 0.0), np.subtract(r, a, out=np.zeros_like(r), where=both)
-    count = np.maximum(both.sum(0), 1)
-    centred = np.where(both, r - r.sum(0) / count, 0.0)
+    """Of real outputs [samples, ...]."""
+    r = reference.astype(np.float64)
+    finite = np.isfinite(r)
+    r = np.where(finite, r, 0.0)
+    centred = np.where(finite, r - r.sum(0) / np.maximum(finite.sum(0), 1), 0.0)
     unit = np.spacing(np.abs(r).astype(reference.dtype if reference.dtype.itemsize < 8 else np.float32))
     return Powers(
         signal=np.square(centred).sum(0),
-        noise=np.where(same, np.square(error), np.inf).sum(0),
+        noise=_noise(reference, actual).sum(0),
         level=np.square(r).sum(0),
         resolution=np.square(unit.astype(np.float64)).sum(0),
         samples=len(r),
     )
 
 
+def noises(reference: NDArray[Any], actual: NDArray[Any]) -> list[Reals]:
+    """The noise of each sample: in the whole output first, then in every slice, in the order of `slices`."""
+    noise = _noise(reference, actual)
+    axes = range(1, noise.ndim)
+    sums = [noise.sum(tuple(k for k in axes if k != axis)) for axis in axes if noise.shape[axis] > 1]
+    return [noise.sum(tuple(axes)), *(column for sum_SI in sums for column in sum_SI.T)]
+
+
+def _noise(reference: NDArray[Any], actual: NDArray[Any]) -> Reals:
+    """Squared errors; infinite where NaN or an infinity stands in one of the two only."""
+    r, a = reference.astype(np.float64), actual.astype(np.float64)
+    both = np.isfinite(r) & np.isfinite(a)
+    same = both | (r == a) | (np.isnan(r) & np.isnan(a))
+    return np.where(same, np.square(np.subtract(r, a, out=np.zeros_like(r), where=both)), np.inf)
+
+
 def along(power: Reals) -> dict[tuple[int, int], float]:
-    """Sums over every slice of an output: {(axis, index): sum}, of each axis that has two indices or more."""
+    """Sums over every slice of an output: {(axis, index): sum}, of each axis that has two places or more."""
     return {
         (axis, index): float(total)
         for axis, length in enumerate(power.shape)
@@ -198,40 +214,45 @@ def decibels(signal: float, noise: float) -> float:
     return float(np.clip(10.0 * (np.log10(signal) - np.log10(noise)), -SQNR_CAP_DB, SQNR_CAP_DB))
 
 
+def reachable(wanted_db: float, ceiling_db: float) -> float:
+    """The SQNR in dB that float32 arithmetic can be asked for: `wanted_db`, less where `ceiling_db` comes near it."""
+    return float(-10.0 * np.log10(10.0 ** (-wanted_db / 10.0) + ULPS**2 * 10.0 ** (-ceiling_db / 10.0)))
+
+
 def slices(found: Powers, output: str) -> list[Slice]:
     """The whole output first, then every slice of it."""
-    whole = _whole(found, output)
-    if whole.scale != "own spread":
-        each = float(found.level.sum()) if whole.scale == "level" else float(found.samples * found.noise.size)
-    else:
-        each = float(found.signal.sum())
-    scale: Scale = "output's spread" if whole.scale == "own spread" else whole.scale
-    signal, noise, resolution = (along(p) for p in (found.signal, found.noise, found.resolution))
-    parts = [whole]
-    for axis, index in signal:
-        key = axis, index
-        ceiling = decibels(signal[key], resolution[key])
-        resolved = ceiling >= RESOLVED_DB
-        parts.append(
-            Slice(
-                name=slice_name(output, found.noise.ndim, axis, index),
-                centred_db=decibels(signal[key] if resolved else each / found.noise.shape[axis], noise[key]),
-                ceiling_db=ceiling,
-                scale="own spread" if resolved else scale,
+    signal, level = float(found.signal.sum()), float(found.level.sum())
+    resolution = float(found.resolution.sum())
+    scale: Scale = "own spread"
+    if decibels(signal, resolution) < RESOLVED_DB:
+        scale, signal = ("level", level) if level > 0.0 else ("one", float(found.samples * found.noise.size))
+    noise = float(found.noise.sum())
+    whole = Slice(name=output, centred_db=decibels(signal, noise), ceiling_db=decibels(signal, resolution), scale=scale)
+    rank = found.noise.ndim
+    noises, signals, resolutions = (along(p) for p in (found.noise, found.signal, found.resolution))
+    return [
+        whole,
+        *(
+            _slice(
+                slice_name(output, rank, *key),
+                signals[key],
+                noises[key],
+                resolutions[key],
+                signal / found.noise.shape[key[0]],
+                "output's spread" if scale == "own spread" else scale,
             )
-        )
-    return parts
+            for key in signals
+        ),
+    ]
 
 
-def _whole(found: Powers, output: str) -> Slice:
-    signal, noise, level = (float(p.sum()) for p in (found.signal, found.noise, found.level))
-    ceiling = decibels(signal, float(found.resolution.sum()))
-    if ceiling >= RESOLVED_DB:
-        return Slice(name=output, centred_db=decibels(signal, noise), ceiling_db=ceiling, scale="own spread")
-    if level > 0.0:
-        return Slice(name=output, centred_db=decibels(level, noise), ceiling_db=ceiling, scale="level")
-    ones = float(found.samples * found.noise.size)
-    return Slice(name=output, centred_db=decibels(ones, noise), ceiling_db=ceiling, scale="one")
+def _slice(name: str, signal: float, noise: float, resolution: float, otherwise: float, scale: Scale) -> Slice:
+    """Held against its own signal where float32 resolves it, else against `otherwise`, which is called `scale`."""
+    if decibels(signal, resolution) >= RESOLVED_DB:
+        otherwise, scale = signal, "own spread"
+    return Slice(
+        name=name, centred_db=decibels(otherwise, noise), ceiling_db=decibels(otherwise, resolution), scale=scale
+    )
 
 
 def _output(reference: NDArray[Any], actual: NDArray[Any], name: str) -> OutputParity:

@@ -7,30 +7,46 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgepass.errors import ArtifactError, DeviceOnlyError
-from edgepass.judging import files, gates, parity
+from edgepass.judging import expected, files, gates, parity
 from edgepass.judging.comparison import Comparison, compare
+from edgepass.judging.expected import Expected
 from edgepass.judging.figures import three
 from edgepass.judging.gates import Gates
-from edgepass.judging.manifest import ArtifactRecord, Fallback, Histogram, Latency, Memory, Metric
+from edgepass.judging.manifest import (
+    ArtifactRecord,
+    Conversion,
+    Fallback,
+    Histogram,
+    Kept,
+    Latency,
+    Loss,
+    Memory,
+    Metric,
+)
 from edgepass.judging.score import Score
 from edgepass.quantize.audit import Requested, audit
 from edgepass.quantize.recipe import Recipe
 from edgepass.runtimes import Array, Contents, _child
-from edgepass.task import Samples
+from edgepass.task import Samples, spread
 
 BINS = 24
 
 
 @dataclass(frozen=True, kw_only=True)
 class Yardstick:
-    """The float32 model as a file of the same target, run in the same way: what memory and latency are held against."""
+    """The float32 model as a file of the same target, run in the same way: what memory and latency are held against.
+
+    `kept`: how well it keeps the float32 model, which no recipe excuses.
+    """
 
     bytes: int
     peak_bytes: int
     p50_us: float
     p95_us: float
+    kept: Sequence[Kept] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +63,11 @@ class Standard:
         """The metric that files are held to, and what a reader should know of it. Raises InputError."""
         return compare(self.score, self.samples, self.reference)
 
+    @property
+    def rows(self) -> NDArray[np.intp]:
+        """Of the samples, those that graphs and float32 files are run on."""
+        return spread(len(self.samples), expected.ROWS)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
@@ -59,16 +80,21 @@ class Candidate:
     requested: Sequence[Requested] = ()
     fallbacks: Sequence[Fallback] = ()
     notes: Sequence[str] = field(default_factory=tuple)
+    expected: Expected | None = None
+    """What the recipe's own graph gives; None for a file made elsewhere."""
 
 
-def time_float(path: Path, runtime: str, samples: Samples, threads: int) -> Yardstick:
-    """Memory and latency of the float32 file; one sample is enough for both."""
-    measured = _child.run(runtime, path, [x[:1] for x in samples.inputs], threads=threads)
+def measure_float(path: Path, runtime: str, standard: Standard) -> Yardstick:
+    """Memory and latency of the float32 file, and what it keeps of the model."""
+    rows = standard.rows
+    measured = _child.run(runtime, path, [x[rows] for x in standard.samples.inputs], threads=standard.threads)
+    reference = [r[rows] for r in standard.reference]
     return Yardstick(
         bytes=files.size(path),
         peak_bytes=measured.peak_bytes,
         p50_us=measured.latency.p50_us,
         p95_us=measured.latency.p95_us,
+        kept=expected.kept(reference, aligned(measured.outputs, reference, path)) if len(rows) > 1 else (),
     )
 
 
@@ -111,6 +137,8 @@ def judge(
     record = replace(
         _holding(record, contents, candidate),
         parity=parity.of(standard.reference, outputs),
+        loss=loss(candidate, standard, outputs),
+        conversion=conversion(candidate, standard, outputs, yardstick),
         metric=_metric(standard, outputs),
         memory=Memory(
             planned_bytes=contents.planned_bytes,
@@ -125,6 +153,42 @@ def judge(
     applied = applicable(record, bounds, candidate.recipe)
     verdict, reasons = gates.judge(record, applied)
     return replace(record, verdict=verdict, reasons=reasons, bounds=applied.set()), outputs
+
+
+def loss(candidate: Candidate, standard: Standard, outputs: list[Array]) -> Loss:
+    """What the recipe costs, in the file and in its own graph, on the same rows."""
+    rows = standard.rows
+    reference = [r[rows] for r in standard.reference]
+    graph, note = _graph(candidate, standard)
+    return Loss(
+        file_db=parity.of(reference, [o[rows] for o in outputs]).centred_db,
+        expected_db=parity.of(reference, graph).centred_db if graph else None,
+        samples=len(rows),
+        note=note,
+    )
+
+
+def conversion(
+    candidate: Candidate, standard: Standard, outputs: list[Array], yardstick: Yardstick | None
+) -> Conversion | None:
+    """What converter and runtime changed; None where nothing of it can be known."""
+    graph, _ = _graph(candidate, standard)
+    rows = standard.rows
+    if len(rows) < 2 or (yardstick is None and not graph):
+        return None
+    reference, file = ([array[rows] for array in arrays] for arrays in (standard.reference, outputs))
+    return Conversion(
+        excess=expected.excess(reference, graph, file) if graph else [],
+        float32=list(yardstick.kept) if yardstick else [],
+        samples=len(rows),
+    )
+
+
+def _graph(candidate: Candidate, standard: Standard) -> tuple[list[Array], str]:
+    """Outputs of the recipe's own graph in the reference's shapes, or none, and why."""
+    if candidate.expected is None:
+        return [], "the file was made elsewhere: what its recipe costs in torch is not known"
+    return candidate.expected.outputs(standard.samples.spread(expected.ROWS)), candidate.expected.note
 
 
 def _unrun(record: ArtifactRecord, candidate: Candidate, bounds: Gates, why: str) -> ArtifactRecord:
@@ -160,8 +224,17 @@ def _without_folder(error: Exception, path: Path) -> str:
 
 
 def applicable(record: ArtifactRecord, bounds: Gates, recipe: Recipe | None) -> Gates:
-    """The user's bounds, over those of the recipe's that can be evaluated: a default never asks for data."""
-    defaults = recipe.bounds if recipe else Gates(min_sqnr=UNKNOWN_MIN_SQNR)
+    """The user's bounds, over those of the recipe's that can be evaluated: a default never asks for data.
+
+    Nor does it ask for more than float32 resolves of the outputs, or than so few integers can tell.
+    """
+    defaults = recipe.bounds if recipe else UNKNOWN
+    if record.parity is not None:
+        defaults = replace(
+            defaults,
+            min_sqnr=_reachable(record.parity, defaults.min_sqnr),
+            min_agreement=_tellable(record.parity, defaults.min_agreement),
+        )
     if record.metric is None:
         defaults = replace(defaults, max_metric_drop=None)
     if record.audit is None or record.audit.coverage is None:
@@ -169,8 +242,23 @@ def applicable(record: ArtifactRecord, bounds: Gates, recipe: Recipe | None) -> 
     return bounds.over(defaults)
 
 
-UNKNOWN_MIN_SQNR = 15.0
-"""dB; the bound of the coarsest recipe, for a file that nobody says the recipe of."""
+UNKNOWN = Gates(min_sqnr=15.0, min_agreement=0.9)
+"""The bounds of the coarsest recipe, for a file that nobody says the recipe of."""
+
+
+def _reachable(found: parity.Parity, bound: float | None) -> float | None:
+    """`bound`, or what float32 resolves of the output that it resolves least of; None where all are integers."""
+    if bound is None or all(output.agreement for output in found.outputs):
+        return None
+    return min([bound, *(parity.reachable(bound, o.whole.ceiling_db) for o in found.outputs if o.whole)])
+
+
+def _tellable(found: parity.Parity, bound: float | None) -> float | None:
+    """`bound`, less two standard deviations of a share of so few elements; None where no output is of integers."""
+    fewest = min((o.agreement.elements for o in found.outputs if o.agreement), default=0)
+    if bound is None or not fewest:
+        return None
+    return max(0.0, bound - 2 * float(np.sqrt(bound * (1 - bound) / fewest)))
 
 
 def aligned(outputs: list[Array], reference: list[Array], path: Path) -> list[Array]:

@@ -19,6 +19,7 @@ _GATES = {
     "max_metric_drop": ("metric worse by at most {}", "percent"),
     "confident": ("that also at the bad end of its 95 % interval", "percent"),
     "min_sqnr": ("SQNR of at least {}", "decibels"),
+    "min_agreement": ("agreement of at least {}", "percent"),
     "max_size": ("file of at most {}", "size"),
     "max_peak_memory": ("peak memory of at most {}", "size"),
     "max_latency": ("median latency of at most {}", "duration"),

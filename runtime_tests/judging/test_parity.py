@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from edgepass.judging import gates, parity
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord, Audit, Latency, Memory, Metric
-from edgepass.judging.parity import Parity, compare
+from edgepass.judging.parity import OutputParity, Parity, Slice, compare
 
 finite = st.floats(-1e6, 1e6, width=32)
 
@@ -42,6 +42,13 @@ def test_shapes_must_be_equal() -> None:
         compare(np.ones((3, 2)), np.ones((2, 3)))
 
 
+def parity_of(db: float) -> Parity:
+    """Of eight samples of one output whose centred SQNR is `db`; the raw one is far higher."""
+    whole = Slice(name="output_0", centred_db=db, ceiling_db=140.0, scale="own spread")
+    output = OutputParity(name="output_0", max_abs=0.1, sqnr_db=90.0, cosine=0.99, whole=whole, worst=whole)
+    return Parity(max_abs=0.1, sqnr_db=90.0, cosine=0.99, samples=8, centred_db=db, outputs=[output])
+
+
 def record(**changes: object) -> ArtifactRecord:
     fields: dict[str, object] = {
         "target": "tflite",
@@ -52,7 +59,7 @@ def record(**changes: object) -> ArtifactRecord:
         "verdict": "pass",
         "reasons": [],
         "runtime": "tflite",
-        "parity": Parity(max_abs=0.1, sqnr_db=30.0, cosine=0.99, samples=8),
+        "parity": parity_of(30.0),
         "metric": Metric(name="mse", reference=1.0, value=1.02, higher_is_better=False, samples=8),
         "memory": Memory(planned_bytes=10, peak_bytes=5000, baseline_bytes=9000, evidence="host runtime"),
         "latency": Latency(p50_us=100.0, p95_us=120.0, threads=1, runs=9, evidence="host runtime"),
@@ -70,7 +77,7 @@ def record(**changes: object) -> ArtifactRecord:
             Gates(max_metric_drop=0.03),
             "mse 1 → 1.02, lower is better: worse by 2 %, more than 1 %",
         ),
-        (Gates(min_sqnr=31), Gates(min_sqnr=30), "SQNR is 30.0 dB, less than 31.0 dB"),
+        (Gates(min_sqnr=31), Gates(min_sqnr=30), "loss: SQNR of output_0 is 30.0 dB, less than 31.0 dB"),
         (Gates(max_size=999), Gates(max_size=1000), "size is 1,000 bytes, more than 999 bytes"),
         (Gates(max_peak_memory=4999), Gates(max_peak_memory=5000), "peak memory is 5,000 bytes, more than 4,999 bytes"),
         (Gates(max_latency=99), Gates(max_latency=100), "median latency is 100 us, more than 99 us"),

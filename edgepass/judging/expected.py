@@ -1,0 +1,113 @@
+"""What a recipe's own graph computes in torch, and what converter and runtime made of it.
+
+    float32 model --expected loss--> the recipe's graph in torch --conversion--> the file
+
+The graph rounds as the recipe says and nothing else, so its noise is what the recipe costs. A file of it rounds at the
+same places, though not the same values: a flip of one rounding early in a network moves all that come after it. So the
+file is no closer to the graph than to the float32 model, but its noise is as large as the graph's, in every slice.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgepass.errors import first_line
+from edgepass.judging import parity
+from edgepass.judging.manifest import Excess, Kept
+from edgepass.judging.parity import Reals
+from edgepass.runtimes import Array
+from edgepass.task import Samples, flatten
+
+ROWS = 64
+"""Evaluation samples, evenly spread, on which graphs and float32 files are run."""
+MULTIPLE = 4.0
+SIGMAS = 4.0
+FLOAT32_DB = 80.0
+"""Least centred SQNR of a float32 file, and what is forgiven to any other before its noise counts as too much."""
+
+
+FLOAT_MAX = float(np.finfo(np.float64).max)
+
+
+class Expected:
+    """The outputs of a recipe's own graph, computed once for all the targets that take it."""
+
+    def __init__(self, graph: Callable[[], nn.Module]) -> None:
+        self._graph = graph
+        self._outputs: list[Array] | None = None
+        self.note = ""
+        """Why there are none."""
+
+    def outputs(self, samples: Samples) -> list[Array]:
+        """One array [n, *shape] per output; none at all where torch cannot run the graph, or gives no number."""
+        if self._outputs is None:
+            try:
+                graph = self._graph()
+                with torch.no_grad():
+                    rows = [flatten(graph(*arguments)) for arguments in samples.arguments()]
+                self._outputs = [np.stack(column) for column in zip(*rows, strict=True)]
+            except Exception as error:  # whatever torch raises for an operation that it lacks in this number format
+                self._outputs = []
+                self.note = f"torch cannot run the recipe's own graph: {first_line(error)}"
+        return self._outputs
+
+
+def excess(reference: Sequence[Array], graph: Sequence[Array], file: Sequence[Array]) -> list[Excess]:
+    """Noise power of the file over that of the graph: of each output, and of the slice nearest to its bound."""
+    outputs: list[Excess] = []
+    parts: list[Excess] = []
+    for number, (r, g, f) in enumerate(zip(reference, graph, file, strict=True)):
+        if not parity.is_exact(r):
+            whole, *rest = _excess(r, g, f, f"output_{number}")
+            outputs.append(whole)
+            parts.extend(rest)
+    return outputs + sorted(parts, key=lambda part: part.ratio / part.bound)[-1:]
+
+
+def kept(reference: Sequence[Array], file: Sequence[Array]) -> list[Kept]:
+    """How well a float32 file keeps the float32 model: of each output, and of the slice nearest to its bound."""
+    outputs: list[Kept] = []
+    parts: list[Kept] = []
+    for number, (r, f) in enumerate(zip(reference, file, strict=True)):
+        if not parity.is_exact(r):
+            whole, *rest = (
+                Kept(name=part.name, centred_db=part.centred_db, bound_db=parity.reachable(FLOAT32_DB, part.ceiling_db))
+                for part in parity.slices(parity.powers(r, f), f"output_{number}")
+            )
+            outputs.append(whole)
+            parts.extend(rest)
+    return outputs + sorted(parts, key=lambda part: part.bound_db - part.centred_db)[-1:]
+
+
+def _excess(r: Array, g: Array, f: Array, name: str) -> Iterator[Excess]:
+    """The whole output first, then every slice of it; all are [samples, ...]."""
+    in_file, in_graph = parity.powers(r, f), parity.powers(r, g)
+    parts = zip(parity.slices(in_file, name), parity.slices(in_graph, name), strict=True)
+    for (file, graph), a_S, b_S in zip(parts, parity.noises(r, f), parity.noises(r, g), strict=True):
+        forgiven_S = np.full_like(a_S, a_S.mean() if np.isfinite(a_S).all() else 0.0)
+        forgiven_S *= 10 ** ((file.centred_db - parity.reachable(FLOAT32_DB, file.ceiling_db)) / 10)
+        ratio, deviation = _ratio(a_S, b_S + forgiven_S)
+        yield Excess(
+            name=file.name,
+            file_db=file.centred_db,
+            expected_db=graph.centred_db,
+            ratio=ratio,
+            bound=MULTIPLE * float(np.exp(SIGMAS * deviation)),
+        )
+
+
+def _ratio(a_S: Reals, b_S: Reals) -> tuple[float, float]:
+    """Sum of the one over sum of the other, and the standard deviation of its logarithm over draws of the samples.
+
+    The second is that of a ratio estimator (Cochran, Sampling Techniques, 1977, section 6.3): samples in which both
+    are large say nothing about their ratio.
+    """
+    a, b = float(a_S.sum()), float(b_S.sum())
+    if not np.isfinite(b) or a == 0.0:  # whatever the file gives is no worse than what the recipe gives
+        return 0.0, 0.0
+    if not np.isfinite(a):
+        return FLOAT_MAX, 0.0
+    count = len(a_S)
+    return a / b, float(np.sqrt(count / (count - 1) * np.square(a_S / a - b_S / b).sum()))

@@ -1,0 +1,185 @@
+"""The two budgets: what a recipe costs, and what converter and runtime changed."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgepass.judging import expected, gates, parity
+from edgepass.judging.expected import Expected
+from edgepass.judging.gates import Gates
+from edgepass.judging.manifest import ArtifactRecord, Conversion, Excess, Kept
+from edgepass.task import Samples
+from runtime_tests.judging.test_parity import record
+
+Array = np.ndarray
+NONE = Gates()
+
+
+def noise(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def judged(reference: Array, actual: Array, bounds: Gates = NONE) -> tuple[str, list[str]]:
+    return gates.judge(record(parity=parity.compare(reference, actual)), bounds)
+
+
+def converted(*excess: Excess, float32: list[Kept] | None = None) -> ArtifactRecord:
+    return record(conversion=Conversion(excess=list(excess), float32=float32 or [], samples=64))
+
+
+def test_a_regressor_with_an_offset_is_judged_by_its_spread() -> None:
+    """300 + 0.2 tanh: two values for 64 inputs, which the raw figure calls 57 dB."""
+    x = (300 + 0.2 * np.tanh(noise(64, 1, 1))).astype(np.float32)
+    y = np.where(x > 300, np.float32(300.4), np.float32(299.6))
+    outcome, reasons = judged(x, y, Gates(min_sqnr=40))
+    assert outcome == "fail"
+    assert reasons[0].startswith("loss: SQNR of output_0 is -")
+    assert reasons[1].startswith("loss: the error of output_0 is as large as its signal (-")
+
+
+def test_a_dead_column_fails_under_every_recipe() -> None:
+    x = noise(64, 1, 5) * np.array([640, 640, 640, 640, 1], np.float32)
+    y = x.copy()
+    y[..., 4] = x[..., 4].mean()
+    assert judged(x, y)[1] == ["loss: the error of output_0[..., 4] is as large as its signal (-0.0 dB)"]
+    assert judged(x, y - 0.1 * x)[0] == "fail"
+    assert judged(x, x * 1.1)[0] == "pass"
+
+
+@given(st.integers(2, 63), st.integers(1, 7), st.floats(-1e3, 1e3))
+def test_no_constant_passes(samples: int, width: int, constant: float) -> None:
+    x = 100 + noise(samples, 1, width)
+    assert judged(x, np.full_like(x, constant))[0] == "fail"
+    assert judged(x, np.broadcast_to(x.mean(0), x.shape))[0] == "fail"
+
+
+def test_classes_are_held_to_an_agreement() -> None:
+    classes = np.random.default_rng(0).integers(0, 1000, (64, 1))
+    outcome, reasons = judged(classes, classes + 1, Gates(min_agreement=0.9))
+    assert (outcome, reasons[0]) == ("fail", "loss: agreement of output_0 is 0.0%, less than 90.0%")
+    flipped = classes.copy()
+    flipped[[3, 17, 40]] = 500
+    assert judged(classes, flipped, Gates(min_agreement=0.9)) == ("pass", [])
+    assert judged(classes, flipped, Gates(min_agreement=0.96))[1] == [
+        "loss: agreement of output_0 is 95.3%, less than 96.0%"
+    ]
+
+
+def test_a_class_that_never_comes_is_no_agreement() -> None:
+    rare = (np.arange(63) % 9 == 0).astype(np.int64)[:, None]
+    assert judged(rare, np.zeros_like(rare))[1] == [
+        "loss: output_0 agrees in 88.9%, no more often than a constant would"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reference", "bound", "sentence"),
+    [
+        (noise(1, 3), Gates(min_sqnr=20), "SQNR takes two evaluation samples or more, so its bound of 20.0 dB"),
+        (np.arange(7)[:, None], Gates(min_sqnr=20), "SQNR is not for outputs of integers, so its bound of 20.0 dB"),
+        (noise(7, 3), Gates(min_agreement=0.9), "agreement is for outputs of integers, so its bound of 90.0%"),
+    ],
+)
+def test_a_bound_that_does_not_fit_the_outputs_is_not_evaluated(reference: Array, bound: Gates, sentence: str) -> None:
+    assert judged(reference, reference, bound) == ("not-evaluated", [f"{sentence} is not evaluated"])
+
+
+def test_each_budget_says_what_failed_and_by_how_much() -> None:
+    excess = Excess(name="output_0[..., 4]", file_db=20.7, expected_db=35.2, ratio=28.2, bound=4.5)
+    assert gates.judge(converted(excess), Gates())[1] == [
+        "conversion: the noise of output_0[..., 4] is 28.2 times that of the recipe's own graph, more than 4.5 times "
+        "(20.7 dB, expected 35.2 dB)"
+    ]
+    kept = Kept(name="output_0", centred_db=18.4, bound_db=80.0)
+    assert gates.judge(converted(float32=[kept]), Gates())[1] == [
+        "conversion: output_0 of this target's float32 file is 18.4 dB, less than 80.0 dB"
+    ]
+
+
+def test_noise_of_the_graphs_own_size_is_no_excess() -> None:
+    x = noise(64, 1, 33)
+    graph, file = (x + 0.05 * noise(64, 1, 33, seed=seed) for seed in (1, 2))
+    (whole, worst) = expected.excess([x], [graph], [file])
+    assert whole.name == "output_0"
+    assert whole.ratio == pytest.approx(1, abs=0.1)
+    assert worst.ratio < worst.bound
+    (whole, worst) = expected.excess([x], [graph], [file + 0.1 * x])
+    assert whole.ratio > whole.bound
+    assert whole.expected_db == pytest.approx(26, abs=0.5)
+
+
+@pytest.mark.parametrize("samples", [2, 3, 8, 63])
+def test_few_samples_widen_the_bound_and_never_narrow_it(samples: int) -> None:
+    x = noise(samples, 1, 7)
+    graph, file = (x + 0.05 * noise(samples, 1, 7, seed=seed) for seed in (1, 2))
+    found = expected.excess([x], [graph], [file])
+    assert all(e.ratio <= e.bound for e in found)
+    assert all(e.bound >= expected.MULTIPLE for e in found)
+
+
+def test_noise_that_a_float32_file_may_have_is_forgiven() -> None:
+    x = noise(64, 1, 7)
+    (whole, _) = expected.excess([x], [x], [x * np.float32(1 + 1e-6)])
+    assert whole.ratio < 1
+    (whole, _) = expected.excess([x], [x], [x * np.float32(1.01)])
+    assert whole.ratio > whole.bound
+
+
+def test_an_output_without_a_number_is_an_excess_only_where_the_graph_has_one() -> None:
+    x = noise(8, 1, 3)
+    broken = x.copy()
+    broken[3, 0, 1] = np.nan
+    assert expected.excess([x], [broken], [broken])[0].ratio == 0
+    whole, worst = expected.excess([x], [x], [broken])
+    assert whole.ratio > 1e300
+    assert worst.ratio > 1e300
+    assert np.isfinite([whole.ratio, whole.bound]).all()
+
+
+def test_a_float32_file_is_asked_for_no_more_than_float32_resolves() -> None:
+    x = noise(64, 1, 7)
+    good, bad = x * np.float32(1 + 1e-6), x + 0.01 * noise(64, 1, 7, seed=1)
+    assert all(k.centred_db >= k.bound_db == pytest.approx(80, abs=0.1) for k in expected.kept([x], [good]))
+    assert expected.kept([x], [bad])[0].centred_db < 80
+    level = (1e5 + x).astype(np.float32)
+    moved = np.nextafter(level, np.float32(0))
+    found = expected.kept([level], [moved])
+    assert all(k.centred_db >= k.bound_db for k in found)
+    assert 20 < found[0].bound_db < 45
+
+
+def test_one_element_that_is_wrong_is_found_in_its_slice() -> None:
+    """A pad that is off by one: the whole output would have 17 dB in a short one, and 40 in a long."""
+    x = noise(64, 1, 997)
+    y = x.copy()
+    y[..., -1] = 0
+    whole, worst = expected.kept([x], [y])
+    assert worst.name == "output_0[..., 996]"
+    assert worst.centred_db < 1
+    assert whole.centred_db > 28
+
+
+def test_integers_have_no_excess() -> None:
+    x = np.arange(7)[:, None]
+    assert expected.excess([x], [x], [x + 1]) == []
+    assert expected.kept([x], [x + 1]) == []
+
+
+def test_a_graph_is_run_once_and_one_that_cannot_run_says_why() -> None:
+    made = []
+
+    def graph() -> torch.nn.Module:
+        made.append(torch.nn.Linear(3, 2))
+        return made[-1]
+
+    samples = Samples(inputs=[noise(5, 1, 3)])
+    good = Expected(graph)
+    assert good.outputs(samples)[0].shape == (5, 1, 2)
+    assert good.outputs(samples) is good.outputs(samples)
+    assert len(made) == 1
+    assert good.note == ""
+    bad = Expected(lambda: torch.nn.Linear(4, 2))
+    assert bad.outputs(samples) == []
+    assert bad.note.startswith("torch cannot run the recipe's own graph: ")
