@@ -21,7 +21,7 @@ ALLOWED = {
     "judging.parity": {"errors"},
     "judging.figures": {"judging.parity"},
     "judging.manifest": {"errors", "judging.parity", "judging.figures"},
-    "judging.gates": {"errors", "judging.manifest", "judging.figures"},
+    "judging.gates": {"errors", "judging.manifest", "judging.figures", "judging.parity"},
     "judging.files": {"errors", "catalog", "runtimes"},
     "runtimes": BASE,
     "models.parts": {"errors", "catalog"},
