@@ -15,7 +15,7 @@ from edgepass import staging
 from edgepass.errors import DeviceOnlyError, InputError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import Program, capture
-from edgepass.judging import gates, host, manifest, verdict
+from edgepass.judging import gates, host, manifest, sampling, verdict
 from edgepass.judging import score as scores
 from edgepass.judging.comparison import too_few
 from edgepass.judging.expected import Expected
@@ -244,7 +244,11 @@ def manifest_of(task: Task, standard: Standard, records: list[ArtifactRecord], b
         data=task.data + [samples.info(role) for role, samples in roles.items() if samples is not None],
         artifacts=records,
         baselines=task.baselines,
-        notes=[*standard.comparison[1], *too_few([record.metric for record in records if record.metric])],
+        notes=[
+            *sampling.notes(task.calibration, standard.samples),
+            *standard.comparison[1],
+            *too_few([record.metric for record in records if record.metric]),
+        ],
         host=host.this(),
         date=host.now(),
     )

@@ -403,4 +403,7 @@ def _csv(path: Path, found: Task, model: str) -> Samples:
         targets=np.ascontiguousarray(targets[:, None]),
         starts=starts,
         overlap=horizon,
+        trained_on=any(
+            i.sha256 == run.rows_sha256(series.values_TC[: i.rows]) for i in found.data if i.role == "train"
+        ),
     )

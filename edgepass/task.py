@@ -30,6 +30,8 @@ class Samples:
     synthetic: bool = False
     starts: NDArray[np.datetime64] | None = None
     """When the forecast of each begins, where the samples are windows of a series with times."""
+    trained_on: bool = False
+    """Whether the model is known to have been trained on them."""
     overlap: int = 1
     """Neighbours that have something in common, as windows of one series have; 1 where each stands alone."""
 

@@ -10,6 +10,7 @@ from edgepass.errors import InputError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
 from edgepass.judging import files, gates, manifest, verdict
+from edgepass.judging import score as scores
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord, Manifest
 from edgepass.judging.verdict import Candidate, Standard
@@ -23,6 +24,7 @@ def validate(
     load: Callable[[str], Task],
     reference: str | None,
     recipe: str | None,
+    metric: str | None = None,
     bounds: Gates,
     threads: int = 1,
     trust: bool = False,
@@ -30,6 +32,7 @@ def validate(
 ) -> Manifest:
     """The verdict on every file of an output folder, or on one file, against the reference model.
 
+    `metric` is the one that `load` was asked for; where it is None, the one that the folder was made with is taken.
     A Python file that only the folder names is run when the caller trusts it. Raises InputError when there is no
     reference, and ArtifactError when there is no such file.
     """
@@ -57,7 +60,7 @@ def validate(
     standard = Standard(
         samples=(samples := pipeline.evaluation(task)),
         reference=task.reference(samples),
-        score=task.score,
+        score=scores.again(task.score, made) if made and metric is None else task.score,
         threads=threads,
     )
     program = capture(task.model, task.args, decompositions=task.decompositions)

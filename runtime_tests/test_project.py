@@ -33,7 +33,7 @@ ALLOWED = {
     "quantize": BASE,
     "exporters": BASE | {"rewrites", "quantize"},
     "judging.metrics": {"errors", "runtimes"},
-    "judging.score": {"errors", "catalog", "runtimes", "judging.metrics"},
+    "judging.score": {"errors", "catalog", "runtimes", "judging.manifest", "judging.metrics"},
     "task": {"errors", "judging.manifest", "judging.score", "runtimes"},
     "judging": BASE | {"judging.files", "runtimes", "quantize", "task", "judging.metrics", "judging.score"},
     "report": {"errors", "staging", "judging.manifest", "judging.parity", "judging.figures"},

@@ -185,6 +185,7 @@ def validate(
             load=lambda model: _task(model, rest),
             reference=reference,
             recipe=recipe,
+            metric=rest["metric"],
             bounds=_gates(rest),
             threads=threads,
             trust=trust,

@@ -1,4 +1,4 @@
-"""What the examples share: a training loop, samples as an export takes them, and accuracy.
+"""What the examples share: a training loop and samples as an export takes them.
 
 Shapes: B batch, S samples, K classes.
 """
@@ -43,11 +43,3 @@ def fit(
 def pairs(inputs: Sequence[Tensor], label_S: Tensor) -> list[tuple[tuple[Tensor, ...], Tensor]]:
     """Arguments of batch 1, and the label, for each sample."""
     return [(tuple(x[i : i + 1] for x in inputs), label) for i, label in enumerate(label_S)]
-
-
-def accuracy(scores_S1K: Tensor, label_S: Tensor) -> float:
-    """Share of samples whose label has the highest score."""
-    return float((scores_S1K.squeeze(1).argmax(dim=1) == label_S).double().mean())
-
-
-accuracy.higher_is_better = True  # type: ignore[attr-defined]  # what an export asks of a metric

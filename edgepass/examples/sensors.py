@@ -9,12 +9,11 @@ Shapes: S samples, L lookback, C sensors.
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from edgepass.examples._learning import accuracy, fit, pairs
+from edgepass.examples._learning import fit, pairs
 from edgepass.models.config import PassConfig, TrunkConfig
 from edgepass.models.pair import Pair, PairConfig
 
@@ -74,6 +73,6 @@ def get_eval_data() -> list[tuple[tuple[Tensor, ...], Tensor]]:
     return pairs(*recordings(512, seed=1))
 
 
-def get_metric() -> Callable[[Tensor, Tensor], float]:
+def get_metric() -> str:
     """Share of recordings whose fault is told."""
-    return accuracy
+    return "accuracy"

@@ -17,14 +17,13 @@ import difflib
 import inspect
 import pathlib
 import tarfile
-from collections.abc import Callable
 from pydoc_data.topics import topics
 from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
-from edgepass.examples._learning import accuracy, fit, pairs
+from edgepass.examples._learning import fit, pairs
 from edgepass.models.config import Config, PassConfig
 from edgepass.models.passformer import Passformer
 
@@ -85,6 +84,6 @@ def get_eval_data() -> list[tuple[tuple[Tensor, ...], Tensor]]:
     return pairs(*questions(512, seed=1))
 
 
-def get_metric() -> Callable[[Tensor, Tensor], float]:
+def get_metric() -> str:
     """Share of questions that are answered."""
-    return accuracy
+    return "accuracy"

@@ -7,12 +7,10 @@ classifier of all pixels 34%, the most frequent direction 27%. Training takes 8 
 Shapes: S samples, F frames, R rows, C columns.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from edgepass.examples._learning import accuracy, fit, pairs
+from edgepass.examples._learning import fit, pairs
 from edgepass.models.config import Config, PassConfig
 from edgepass.models.passformer import Passformer
 
@@ -66,6 +64,6 @@ def get_eval_data() -> list[tuple[tuple[Tensor, ...], Tensor]]:
     return pairs(*clips(512, seed=1))
 
 
-def get_metric() -> Callable[[Tensor, Tensor], float]:
+def get_metric() -> str:
     """Share of clips whose direction is told."""
-    return accuracy
+    return "accuracy"

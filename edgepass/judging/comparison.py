@@ -21,8 +21,8 @@ from edgepass.task import Samples
 
 ROUNDING = 1e-6
 """Of the float model's mean: a sample that is worse by less is not worse."""
-CLASSES = 16
-"""The most frequent are tried as constant answers."""
+CLASSES, NUMBERS = 16, 5e7
+"""So many of the most frequent are tried as constant answers, fewer where that makes more numbers."""
 APART = 0.02
 """Drops of 1 % and of 3 % lie so far apart."""
 
@@ -77,13 +77,13 @@ class Comparison:
 
     @cached_property
     def _reference_R(self) -> Floats:
-        return resampling.resampled(self.float_measure, resampling.count(self.float_measure), self.overlap)
+        return resampling.resampled(self.float_measure, self.float_measure.draws, self.overlap)
 
     def _interval(self, found: Metric, measure: Measure, outputs: list[Array]) -> tuple[float, float] | None:
         rows = self.float_measure.rows
         if all(np.array_equal(o, r) for o, r in zip(outputs, self.reference, strict=True)):
             return (0.0, 0.0)
-        if rows < 2 or not resampling.count(self.float_measure):
+        if rows < 2 or not self.float_measure.draws:
             return None
         value_R = resampling.resampled(measure, len(self._reference_R), self.overlap)
         worse_R = (self._reference_R - value_R) * (1 if self.score.higher_is_better else -1)
@@ -168,7 +168,7 @@ def _not_worse(mine: Measure, other: Measure, *, higher_is_better: bool) -> floa
 
 
 def _too_dear(made: Comparison) -> list[str]:
-    if resampling.count(made.float_measure):
+    if made.float_measure.draws:
         return []
     return [f"{made.score.name} takes too long to be resampled, so its drop has no interval"]
 
@@ -210,18 +210,19 @@ def _answers(outputs: Array, targets: Array, levels: tuple[float, ...]) -> Itera
         yield np.median(numbers, axis=0).reshape(shape)
         if _reading.whole(targets):
             labels = _reading.two(targets) and np.issubdtype(outputs.dtype, np.floating)
-            most = [np.full(shape, common, np.float64) for common in _most_common(targets)]
+            most = [np.full(shape, common, np.float64) for common in _most_common(targets, outputs.size)]
             most.append(np.round(numbers.mean(axis=0)).reshape(shape))
             yield from (2 * answer - 1 if labels else answer for answer in most)  # either side of any threshold
         return
     for axis in _reading.class_axes(outputs, targets):
-        for common in _most_common(targets):
+        for common in _most_common(targets, outputs.size):
             if 0 <= common < outputs.shape[axis]:
                 answer = np.zeros(shape)
                 np.moveaxis(answer, axis, 0)[int(common)] = 1.0
                 yield answer
 
 
-def _most_common(targets: Array) -> Array:
+def _most_common(targets: Array, outputs: int) -> Array:
     classes, times = np.unique(targets, return_counts=True)
-    return classes[np.argsort(-times, kind="stable")[:CLASSES]]
+    tried = int(np.clip(NUMBERS / outputs, 1, CLASSES))
+    return classes[np.argsort(-times, kind="stable")[:tried]]

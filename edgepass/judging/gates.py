@@ -89,8 +89,8 @@ def _metric(metric: Metric | None, gates: Gates) -> tuple[Outcome, str]:
     if drop <= bound:  # written so that NaN fails
         return "pass", ""
     by = "worse" if drop > 1e3 else f"worse by {three(100 * drop)} %"  # a reference of zero has no shares
-    sure = " at the bad end of its 95 % interval" if gates.confident else ""
-    return "fail", f"{metric}: {by}{sure}, more than {percent(bound)}"
+    sure = "at the bad end of its 95 % interval " if gates.confident else ""
+    return "fail", f"{metric}: {sure}{by}, more than {percent(bound)}"
 
 
 def _signal(parity: Parity | None, bound: float | None) -> tuple[Outcome, str]:

@@ -9,19 +9,9 @@ import numpy as np
 
 from edgepass.judging.metrics._measure import Floats, Measure
 
-MOST, FEWEST = 1000, 200
-"""Resamplings: so many where a metric is cheap, and none at all where it is too dear for the fewest."""
-BUDGET = 4e8
-"""Elementary steps, some seconds."""
 CHUNK = 4_000_000
 """Weights in memory at a time."""
 TAILS = (2.5, 97.5)
-
-
-def count(measure: Measure) -> int:
-    """How many resamplings a metric is worth; 0 where even the fewest would take too long."""
-    worth = int(BUDGET / max(measure.work, measure.rows, 1))
-    return min(worth, MOST) if worth >= FEWEST else 0
 
 
 def weights(samples: int, resamplings: int, block: int) -> Iterator[Floats]:
@@ -43,6 +33,8 @@ def weights(samples: int, resamplings: int, block: int) -> Iterator[Floats]:
 
 def resampled(measure: Measure, resamplings: int, block: int) -> Floats:
     """The metric of each resampling, [R]."""
+    if not resamplings:
+        return np.zeros(0)
     return np.concatenate([measure.of(weights_RN) for weights_RN in weights(measure.rows, resamplings, block)])
 
 

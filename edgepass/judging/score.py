@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -10,15 +10,16 @@ import torch
 
 from edgepass import catalog
 from edgepass.errors import InputError, first_line
+from edgepass.judging.manifest import Manifest
 from edgepass.judging.metrics import _reading
-from edgepass.judging.metrics._measure import Floats, Measure, Truth, mean
+from edgepass.judging.metrics._measure import FEWEST, Floats, Measure, Truth, mean
 from edgepass.runtimes import Array
 
 Given = str | Callable[..., Any] | tuple[Callable[..., Any], str]
 """A name on offer, a torchmetrics object, a function, or a function with "higher" or "lower"."""
 DIRECTIONS = {"higher": True, "lower": False}
-STEPS = 1e8
-"""Elementary steps that a user's function is taken to make in a second."""
+DEAREST = 0.04
+"""Seconds: a function that takes longer is not resampled."""
 MOST_ROWS = 4096
 """A function is also asked for the metric of each sample alone, where there are no more."""
 
@@ -57,6 +58,14 @@ def named(name: str) -> Score:
     """A metric on offer; raises UnknownNameError."""
     module = catalog.load("metrics", name)
     return Score(name=name, higher_is_better=module.HIGHER_IS_BETTER, measure=module.measure)
+
+
+def again(score: Score | None, made: Manifest) -> Score | None:
+    """The metric that a manifest was made with, where it is one on offer; else the one given."""
+    name = next((a.metric.name for a in made.artifacts if a.metric), None)
+    if name not in catalog.names("metrics") or (score is not None and score.name == name):
+        return score
+    return named(name) if score is None else replace(named(name), levels=score.levels, scale=score.scale)
 
 
 def of(given: Any, source: str, higher_is_better: bool | None = None) -> Score:
@@ -159,11 +168,11 @@ def _measured(function: Callable[[Any, Any], Any]) -> Callable[[Any, Truth], Mea
 
         began = time.perf_counter()
         whole = at(slice(None))
-        steps = int((time.perf_counter() - began) * STEPS)
+        dear = time.perf_counter() - began > DEAREST
         values_N = _alone(at, whole, len(targets))
         if values_N is not None:
             return mean(values_N, whole=whole)
-        return Measure(of=of_weights, rows=len(targets), work=steps, whole=whole)
+        return Measure(of=of_weights, rows=len(targets), draws=0 if dear else FEWEST, whole=whole)
 
     return measure
 

@@ -335,7 +335,7 @@ def test_confident_holds_the_bad_end_of_the_interval() -> None:
     outcome, (sentence,) = gates.judge(record(metric=metric), Gates(max_metric_drop=0.02, confident=True))
     assert outcome == "fail"
     assert sentence == (
-        "accuracy 0.98 → 0.97, higher is better: worse by 3.12 % at the bad end of its 95 % interval, more than 2 %"
+        "accuracy 0.98 → 0.97, higher is better: at the bad end of its 95 % interval worse by 3.12 %, more than 2 %"
     )
     alone = Metric(name="accuracy", reference=1.0, value=1.0, higher_is_better=True, samples=1)
     outcome, (sentence,) = gates.judge(record(metric=alone), Gates(max_metric_drop=0.02, confident=True))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edgepass.errors import InputError
-from edgepass.judging.metrics._measure import Floats, Measure, Truth
+from edgepass.judging.metrics._measure import Floats, Measure, Truth, draws
 from edgepass.judging.metrics._reading import Classes, labelled
 from edgepass.runtimes import Array
 
@@ -35,7 +35,7 @@ def macro(name: str, outputs: Array, truth: Truth, formula: Formula) -> Measure:
         said_NP, meant_NP = answers_NP.clip(-1, count), read.targets_NP
         count += bool((said_NP == count).any())  # all numbers that are no class are one more
     hits_NP = np.where(said_NP == meant_NP, said_NP, -1)
-    hits, said, meant = (_of_classes(x_NP, count) for x_NP in (hits_NP, said_NP, meant_NP))
+    (hits, a), (said, b), (meant, c) = (_of_classes(x_NP, count) for x_NP in (hits_NP, said_NP, meant_NP))
 
     def of(weights_RN: Floats) -> Floats:
         either_RK = said(weights_RN) + meant(weights_RN)
@@ -45,11 +45,11 @@ def macro(name: str, outputs: Array, truth: Truth, formula: Formula) -> Measure:
         total_R = np.where(known_RK, each_RK, 0.0).sum(axis=1)
         return np.where(counted_R > 0, total_R / np.maximum(counted_R, 1), np.nan)
 
-    return Measure(of=of, rows=len(outputs), reads=read.reads, work=3 * hits_NP.size)
+    return Measure(of=of, rows=len(outputs), reads=read.reads, draws=draws(a + b + c))
 
 
-def _of_classes(class_NP: Classes, count: int) -> Callable[[Floats], Floats]:
-    """weights_RN -> the weight of each class, [R, K]; -1 is no class."""
+def _of_classes(class_NP: Classes, count: int) -> tuple[Callable[[Floats], Floats], int]:
+    """weights_RN -> the weight of each class, [R, K], and the steps that takes; -1 is no class."""
     pair, times = np.unique((np.arange(len(class_NP))[:, None] * count + class_NP)[class_NP >= 0], return_counts=True)
     row, key = np.divmod(pair, count)
 
@@ -57,4 +57,4 @@ def _of_classes(class_NP: Classes, count: int) -> Callable[[Floats], Floats]:
         each = [np.bincount(key, weights=w_N[row] * times, minlength=count) for w_N in weights_RN]
         return np.asarray(each, np.float64)
 
-    return totals
+    return totals, len(pair) + count

@@ -27,6 +27,16 @@ class Truth:
     """Units of the last axis, in which errors are told; () for units of the targets."""
 
 
+MOST, FEWEST = 1000, 200
+BUDGET, DEAREST = 1e8, 4e6
+"""Elementary steps, of all resamplings and of one: a second or two of a file's judging."""
+
+
+def draws(steps: float) -> int:
+    """How many resamplings a metric of so many steps is worth: a thousand, a few hundred, or none."""
+    return int(np.clip(BUDGET / (4 * steps + 1), FEWEST, MOST)) if steps <= DEAREST else 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measure:
     """`of(weights_RN)` gives the metric R times, with samples weighted as each row says."""
@@ -37,8 +47,8 @@ class Measure:
     """Each sample's own, where the metric follows from their mean."""
     reads: str = ""
     """How outputs were read, where that can be told."""
-    work: int = 0
-    """Elementary steps of one resampling."""
+    draws: int
+    """How many resamplings it is worth; 0 where it takes too long."""
     whole: float | None = None
     """The metric of the samples as they are, where that is known already."""
 
@@ -61,7 +71,7 @@ def mean(
         rows=len(values_N),
         values_N=values_N,
         reads=reads,
-        work=len(values_N),
+        draws=draws(len(values_N)),
         whole=whole,
     )
 
@@ -72,5 +82,5 @@ def sums(sums_NK: Floats, formula: Callable[[Floats, Floats], Floats], reads: st
         of=lambda weights_RN: formula(weights_RN @ sums_NK, weights_RN.sum(axis=1)),
         rows=len(sums_NK),
         reads=reads,
-        work=sums_NK.size,
+        draws=draws(sums_NK.size / 16),  # a matrix product
     )

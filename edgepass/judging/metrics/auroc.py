@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepass.errors import InputError
-from edgepass.judging.metrics._measure import Floats, Measure, Truth
+from edgepass.judging.metrics._measure import Floats, Measure, Truth, draws
 from edgepass.judging.metrics._reading import labelled
 from edgepass.runtimes import Array
 
@@ -41,7 +41,7 @@ def measure(outputs: Array, truth: Truth) -> Measure:
         total_R = np.where(known_RK, each_RK, 0.0).sum(axis=1)
         return np.where(counted_R > 0, total_R / np.maximum(counted_R, 1), np.nan)
 
-    return Measure(of=of, rows=samples, reads=read.reads, work=4 * scores_NKP.size)
+    return Measure(of=of, rows=samples, reads=read.reads, draws=draws(scores_NKP.size))
 
 
 def _curve(score_NP: Floats, is_NP: NDArray[np.bool_]) -> Callable[[Floats], float]:
