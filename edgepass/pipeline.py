@@ -236,6 +236,7 @@ def manifest_of(task: Task, standard: Standard, records: list[ArtifactRecord], b
             levels=list(task.levels),
             title=task.title,
             step=task.step,
+            scales=list(task.scales),
             starts=_starts(standard.samples),
         ),
         versions=versions(),

@@ -236,6 +236,7 @@ def _run(folder: Path, calibration_samples: int, evaluation_samples: int | None)
         seed=loaded.spec.seed,
         title=loaded.title,
         step=loaded.spec.step,
+        scales=tuple(loaded.spec.scaler.std),
     )
 
 

@@ -87,6 +87,8 @@ class Task:
     """What the model is, for a heading, where that is more than its name."""
     step: float | None = None
     """Seconds between the rows of a forecaster's series."""
+    scales: tuple[float, ...] = ()
+    """What the errors of each series are counted in."""
 
     @property
     def module(self) -> nn.Module:

@@ -5,6 +5,7 @@ Imports stay inside the commands, so that `edgepass --help` waits for nothing.
 
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -399,7 +400,7 @@ def _finish(result: "Manifest", folder: Path | None, *, as_json: bool) -> None:
         _print_json(result)
     else:
         terminal.console.print(summary.table(result))
-        for line in summary.lines(result):
+        for line in summary.lines(result, f"{shlex.quote(str(folder))}/" if folder else "OUT/"):
             terminal.console.print(line, markup=False)
         if folder is not None:
             click.echo(f"report: {folder / REPORT}")

@@ -50,6 +50,8 @@ class ModelInfo:
     """What the model is, for a heading; empty where nothing says more than the name."""
     step: float | None = None
     """Seconds between the rows of a forecaster's series; null where they have no times."""
+    scales: list[float] = field(default_factory=list)
+    """The standard deviation of each series, in its own unit: what its errors are counted in; empty where not known."""
     starts: list[str] = field(default_factory=list)
     """When the forecast of each golden sample begins, as ISO 8601; empty where rows have no times.
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from edgepass import staging
 from edgepass.judging import figures
 from edgepass.judging import manifest as manifests
-from edgepass.report import pictures, words
-from edgepass.report.words import EVIDENCE, VERDICTS, outputs_evidence
+from edgepass.report import answers, pictures, words
+
+ANSWERS = ("standing", "quality", "costs", "conversions", "choices", "steps")
+"""What the first screen holds, in its order."""
 
 
 def write(folder: Path) -> Path:
@@ -26,15 +28,16 @@ def write(folder: Path) -> Path:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     for name in ("size", "duration", "percent", "decibels", "number"):
         environment.filters[name] = getattr(figures, name)
-    for name in ("change", "gate", "shape", "sentence"):
+    for name in ("change", "moment", "shape", "sentence", "signed"):
         environment.filters[name] = getattr(words, name)
+    environment.filters["lost"] = answers.lost
     page = environment.from_string(here.joinpath("page.html.j2").read_text("utf-8")).render(
         m=manifest,
         css=Markup(here.joinpath("style.css").read_text("utf-8")),  # our own file, not the user's words
-        words=VERDICTS,
-        evidence=EVIDENCE,
-        outputs_evidence=outputs_evidence,
-        verdict_sentence=words.verdict(manifest),
+        **{name: getattr(answers, name)(manifest) for name in ANSWERS},
+        bounds=words.bounds(manifest),
+        evidence=words.EVIDENCE,
+        outputs_evidence=words.outputs_evidence,
         float_bytes=4 * manifest.model.parameters,
         fallbacks=[(a, Counter((f.op, f.module, f.reason) for f in a.fallbacks)) for a in manifest.artifacts],
         absent=absent,

@@ -1,9 +1,11 @@
 """How the report and the terminal say verdicts, gates and numbers."""
 
+import re
 import string
 from collections import Counter
+from datetime import datetime
 
-from edgepass.judging.figures import decibels, duration, number, percent, size, three
+from edgepass.judging.figures import decibels, duration, number, percent, size
 from edgepass.judging.manifest import ArtifactRecord, Evidence, Manifest, Metric, Outcome
 
 VERDICTS: dict[Outcome, str] = {"pass": "pass", "fail": "FAIL", "not-evaluated": "not evaluated"}
@@ -33,15 +35,39 @@ def verdict(manifest: Manifest) -> str:
     total = len(manifest.artifacts)
     count = Counter(a.verdict for a in manifest.artifacts)
     if total and count["pass"] == total:
-        return f"All {total} artifacts pass." if total > 1 else "The artifact passes."
+        return f"All {total} files do what the model does, within every bound." if total > 1 else "The file passes."
     if not total:
         return "Nothing was written."
-    parts = [f"{count['pass']} of {total} artifact{'s' * (total > 1)} pass{'es' * (count['pass'] == 1)}"]
+    parts = [f"{count['pass']} of {total} file{'s' * (total > 1)} pass{'es' * (count['pass'] == 1)}"]
     if failed := count["fail"]:
         parts.append(f"{failed} fail{'s' * (failed == 1)}")
     if unknown := count["not-evaluated"]:
         parts.append(f"{unknown} could not be evaluated")
     return ", ".join(parts) + "."
+
+
+def bounds(manifest: Manifest) -> list[tuple[str, list[str]]]:
+    """Every bound that judged, as sentences: the user's, then what each recipe asks of its files beside those."""
+    said = [("From you", [gate(name, bound) for name, bound in manifest.gates.items()])]
+    for recipe in dict.fromkeys(a.recipe for a in manifest.artifacts):
+        own = {k: v for a in manifest.artifacts if a.recipe == recipe for k, v in a.bounds.items()}
+        said.append((f"From {recipe}", [gate(k, v) for k, v in own.items() if manifest.gates.get(k) != v]))
+    return [(who, what) for who, what in said if what]
+
+
+def moment(iso: str) -> str:
+    """An ISO 8601 time for a person; itself where it is none."""
+    try:
+        when = datetime.fromisoformat(iso)
+    except ValueError:
+        return iso
+    return f"{when.day} {when:%B %Y, %H:%M}" + " UTC" * (when.utcoffset() is not None)
+
+
+def unit(column: str) -> str:
+    """What a series is counted in, where its name ends with it: `demand [MWh]`, `demand (MWh)`."""
+    found = re.search(r"[\[(]([^\[\]()]{1,20})[\])]\s*$", column)
+    return found[1].strip() if found else ""
 
 
 def outputs_evidence(record: ArtifactRecord) -> Evidence:
@@ -55,7 +81,20 @@ def change(metric: Metric) -> str:
         return "no change"
     if abs(metric.drop) > 1e3:  # the reference is zero, or as good as
         return "worse" if metric.drop > 0 else "better"
-    return f"{three(abs(100 * metric.drop))} % {'worse' if metric.drop > 0 else 'better'}"
+    return f"{share(abs(metric.drop))} {'worse' if metric.drop > 0 else 'better'}"
+
+
+def signed(drop: float) -> str:
+    """The same in a column of a table; nothing where there is nothing to see."""
+    if abs(drop) > 1e3:
+        return "worse" if drop > 0 else "better"
+    said = f"{100 * drop:+.1f} %"
+    return "0 %" if said in ("+0.0 %", "-0.0 %") else said
+
+
+def share(part: float) -> str:
+    """A part of something as a percentage of two digits: no metric is known better."""
+    return f"{float(f'{100 * part:.2g}'):g} %" if part < 0.1 else f"{100 * part:.0f} %"
 
 
 def gate(name: str, bound: float) -> str:

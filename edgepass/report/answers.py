@@ -1,0 +1,365 @@
+"""What a reader asks first: is the model good, what does each recipe cost, what did converters change, what to ship.
+
+All of it follows from the manifest alone, and the page and the terminal say the same.
+"""
+
+import math
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from edgepass.judging.figures import decibels, number, three
+from edgepass.judging.manifest import ArtifactRecord, Manifest, Metric
+from edgepass.report import words
+
+Tone = Literal["pass", "fail", "not-evaluated", "caution"]
+SMALL = 0.01
+"""What a metric may worsen by for a file to be chosen, where the user has not said it."""
+CONSTANT = "one answer for all"
+EVEN = 1e-3
+"""Metrics that are closer than this share of each other are called equal: they print as the same three digits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """The verdict in a word and a sentence."""
+
+    tone: Tone
+    word: str
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """One model among those that the metric is told of."""
+
+    name: str
+    value: float
+    ours: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """How the float model fares beside simpler ones. `bars`: the best first."""
+
+    tone: Tone
+    headline: str
+    detail: str
+    bars: list[Bar] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A name and what is said of it, which is `bad` where it is why something failed."""
+
+    name: str
+    said: str
+    bad: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A headline with lines that bear it out."""
+
+    headline: str
+    lines: list[Line]
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The file to ship for a target, or None, and why."""
+
+    target: str
+    record: ArtifactRecord | None
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A command to run next, and what for."""
+
+    command: str
+    why: str
+
+
+def standing(manifest: Manifest) -> Standing:
+    """The verdict, which is no plain pass where a simpler model is better or where the inputs were made up."""
+    sentence = words.verdict(manifest)
+    if manifest.verdict == "fail":
+        return Standing(tone="fail", word="Fail", sentence=sentence)
+    if manifest.verdict == "not-evaluated":
+        return Standing(tone="not-evaluated", word="Not evaluated", sentence=sentence)
+    beaten = quality(manifest)
+    if beaten.tone == "caution":
+        name = _named(best_baseline(manifest))[0]
+        said = f"{sentence} But {name} is as good or better than the model in them: {beaten.headline.lower()}."
+        return Standing(tone="caution", word=f"The files are right, the model does not beat {name}", sentence=said)
+    if _made_up(manifest):
+        said = f"{sentence} They were judged on noise, though: give real data with --eval-data."
+        return Standing(tone="caution", word="Pass, on made-up inputs", sentence=said)
+    if beaten.tone == "pass":
+        sentence = f"{sentence} The model has {beaten.headline}."
+    return Standing(tone="pass", word="Pass", sentence=sentence)
+
+
+def quality(manifest: Manifest) -> Quality:
+    """Whether the float model beats the simpler models that it is held against, and by how much."""
+    metric = next((a.metric for a in manifest.artifacts if a.metric), None)
+    simpler = baselines(manifest)
+    if not simpler:
+        if metric is None:
+            why = "Judged on made-up inputs" if _made_up(manifest) else "No targets were given"
+            return Quality(
+                tone="not-evaluated",
+                headline="Not known",
+                detail=f"{why}, so files are only held against the float model, and nobody asked how good that is.",
+            )
+        return Quality(
+            tone="not-evaluated",
+            headline=f"{metric.name} {number(metric.reference)}",
+            detail=f"Of the float model, on {metric.samples:,} samples. No simpler model was given to compare it with.",
+        )
+    best = best_baseline(manifest)
+    name, what = _named(best)
+    behind = best.drop if best.reference else math.inf  # of the baseline beside the model: positive is worse
+    lead = (best.reference - best.value) / max(abs(best.value), 1e-12) * (1 if best.higher_is_better else -1)
+    if abs(lead) < EVEN:
+        headline = f"As good as {name}, no better"
+    elif best.higher_is_better:
+        headline = f"{words.share(abs(lead))} {'more' if lead > 0 else 'less'} {what or 'of the metric'} than {name}"
+    else:
+        headline = f"{words.share(abs(lead))} {'less' if lead > 0 else 'more'} error than {name}"
+    counted = ", in squared standard deviations of each series" if manifest.model.columns and what == "mse" else ""
+    detail = f"{what} {number(best.reference)} against {number(best.value)}{counted}, on {best.samples:,} samples."
+    ours = Bar(name=manifest.model.name, value=best.reference, ours=True)
+    bars = [ours, *(Bar(name=_named(b)[0], value=b.value, ours=False) for b in simpler)]
+    bars.sort(key=lambda bar: -bar.value if best.higher_is_better else bar.value)
+    return Quality(
+        tone="pass" if lead >= EVEN and behind > 0 else "caution",
+        headline=headline,
+        detail=f"{detail}{_typical(manifest, best.reference, what)}",
+        bars=bars,
+    )
+
+
+def baselines(manifest: Manifest) -> list[Metric]:
+    """The simpler models to beat: those that came with the model, or else the best answer that is always the same."""
+    if manifest.baselines:
+        return manifest.baselines
+    metric = next((a.metric for a in manifest.artifacts if a.metric), None)
+    if metric is None or metric.constant is None:
+        return []
+    return [replace(metric, name=f"{metric.name}: {CONSTANT}", value=metric.constant, interval=None)]
+
+
+def best_baseline(manifest: Manifest) -> Metric:
+    """The best of them."""
+    return min(baselines(manifest), key=lambda b: -b.value if b.higher_is_better else b.value)
+
+
+def costs(manifest: Manifest) -> Finding:
+    """What each recipe costs: the metric, the outputs, and what is had for it."""
+    lines = []
+    for recipe, records in _by_recipe(manifest).items():
+        drops = [a.metric for a in records if a.metric]
+        losses = [loss for a in records if (loss := lost(a)) is not None]
+        sizes = [100 * a.bytes / a.float_bytes for a in records if a.float_bytes]
+        said = []
+        if drops:
+            said.append(f"{drops[0].name} {changed(max(drops, key=lambda m: m.drop))}")
+        if losses:
+            said.append(f"outputs off by {off(min(losses))}")
+        if sizes:
+            said.append(f"{_span(sizes)} % of the float size")
+        bad = any(a.verdict == "fail" for a in records)
+        lines.append(Line(name=recipe, said="; ".join(said) or "nothing could be measured", bad=bad))
+    return Finding(headline=_cheapest(manifest), lines=lines)
+
+
+def conversions(manifest: Manifest) -> Finding:
+    """What converters and runtimes changed beyond what the recipe's own graph does."""
+    lines = []
+    for a in manifest.artifacts:
+        if a.conversion is None:
+            continue
+        said, bad = [], False
+        if excess := max(a.conversion.excess, key=lambda e: e.ratio / e.bound, default=None):
+            said.append(f"noise {three(excess.ratio)} times the recipe's own, at most {three(excess.bound)}")
+            bad |= excess.ratio > excess.bound
+        if kept := min(a.conversion.float32, key=lambda k: k.centred_db - k.bound_db, default=None):
+            said.append(f"in float32 {decibels(kept.centred_db)}, at least {decibels(kept.bound_db)}")
+            bad |= kept.centred_db < kept.bound_db
+        if said:
+            lines.append(Line(name=f"{a.target} · {a.recipe}", said="; ".join(said), bad=bad))
+    if not lines:
+        return Finding(headline="Not known", lines=[], detail="Only files that were exported here can be asked.")
+    wrong = sum(line.bad for line in lines)
+    headline = "Nothing beyond rounding" if not wrong else f"Too much in {wrong} of {len(lines)} files"
+    return Finding(headline=headline, lines=lines)
+
+
+def choices(manifest: Manifest) -> list[Choice]:
+    """The file to ship for each target: the smallest that passes and keeps the metric."""
+    return [_choice(manifest, target) for target in dict.fromkeys(a.target for a in manifest.artifacts)]
+
+
+def steps(manifest: Manifest, folder: str = "OUT/") -> list[Step]:
+    """What to do next, the most urgent first."""
+    found: list[Step] = []
+    export = _export(manifest, folder)
+    records = manifest.artifacts
+    measured = any(a.metric for a in records)
+    failed = [a for a in records if a.verdict != "pass"]
+    recipes = {a.recipe for a in records}
+    if any(_over(a) for a in records) and "fp16" not in recipes:
+        found.append(Step(command=f"{export} --recipe fp16", why="float16 costs less accuracy than int8"))
+    if any("was not measured" in reason and "metric" in reason for a in failed for reason in a.reasons):
+        found.append(Step(command=f"{export} --eval-data F", why="with targets in F, the metric can be measured"))
+    if failed and not found and (written := [a for a in failed if a.file]):
+        file = shlex.quote(written[0].file)
+        found.append(Step(command=f"edgepass inspect {folder}{file}", why="shows what the file holds"))
+    if not failed and records and quality(manifest).tone == "caution" and manifest.model.columns:
+        fit = "edgepass fit DATA.csv --horizon {} --lookback {} --preset multi-s -o RUN/".format(*_lengths(manifest))
+        found.append(Step(command=fit, why="a model that is better than its baselines comes before any export of it"))
+    if not measured and not failed and records:
+        gated = f"{export} --eval-data F --max-metric-drop 1%"
+        found.append(Step(command=gated, why="with targets in F, says how good the model is and holds files to it"))
+    if records and not failed and not found:
+        found.append(Step(command=f"edgepass validate {folder}", why="judges the same bytes again, in CI for one"))
+        found.append(Step(command=f"edgepass benchmark {folder}", why="times every file, on the computer it is run on"))
+    return found
+
+
+def lost(record: ArtifactRecord) -> float | None:
+    """Centred SQNR of a file against the float model, in dB; None where there is none."""
+    if record.loss is not None and record.loss.file_db is not None:
+        return record.loss.file_db
+    return record.parity.centred_db if record.parity else None
+
+
+def off(centred_db: float) -> str:
+    """A centred SQNR as the size of the error beside the outputs' own spread."""
+    return f"{three(100 * 10 ** (-centred_db / 20))} % of their spread ({decibels(centred_db)})"
+
+
+def changed(metric: Metric) -> str:
+    """The change of a metric with its interval."""
+    if metric.interval is None or max(map(abs, metric.interval)) > 1e3:
+        return words.change(metric)
+    low, high = (words.signed(end) for end in metric.interval)
+    return f"{words.change(metric)} ({low} to {high})" if low != high else words.change(metric)
+
+
+def _choice(manifest: Manifest, target: str) -> Choice:
+    records = [a for a in manifest.artifacts if a.target == target]
+    fit = [a for a in records if a.verdict == "pass" and a.file]
+    if not fit:
+        worst = records[0]
+        why = words.sentence(worst.reasons[0]) if worst.reasons else "No file passes."
+        return Choice(target=target, record=None, why=why)
+    kept = [a for a in fit if _keeps(manifest, a)]
+    chosen = (
+        min(kept, key=lambda a: a.bytes) if kept else min(fit, key=lambda a: a.metric.drop if a.metric else math.inf)
+    )
+    if len(records) == 1:
+        why = "the only file"
+    elif len(fit) == 1:
+        why = "the only file that passes"
+    elif kept:
+        why = "the smallest that passes"
+    else:
+        why = "the least loss of those that pass"
+    told = [why]
+    if chosen.float_bytes:
+        told.append(f"{three(100 * chosen.bytes / chosen.float_bytes)} % of float32's size")
+    if chosen.metric:
+        told.append(f"{chosen.metric.name} {changed(chosen.metric)}")
+        if quality(manifest).tone == "pass" and not _beats(manifest, chosen):
+            told.append(f"no longer better than {_named(best_baseline(manifest))[0]}")
+    elif (centred := lost(chosen)) is not None:
+        told.append(f"outputs off by {off(centred)}")
+    return Choice(target=target, record=chosen, why="; ".join(told))
+
+
+def _keeps(manifest: Manifest, record: ArtifactRecord) -> bool:
+    """Whether a file's metric is good enough to choose it for its size."""
+    if record.metric is None:
+        return True
+    if record.metric.drop > record.bounds.get("max_metric_drop", SMALL):
+        return False
+    return quality(manifest).tone != "pass" or _beats(manifest, record)
+
+
+def _beats(manifest: Manifest, record: ArtifactRecord) -> bool:
+    """Whether the file itself is better than the best baseline, where both were scored alike."""
+    best, metric = best_baseline(manifest), record.metric
+    if metric is None or metric.samples != best.samples or metric.name != _named(best)[1]:
+        return True
+    return metric.value > best.value if best.higher_is_better else metric.value < best.value
+
+
+def _over(record: ArtifactRecord) -> bool:
+    """Whether a file lost more accuracy than it may."""
+    drop, sqnr = record.bounds.get("max_metric_drop"), record.bounds.get("min_sqnr")
+    worse = drop is not None and record.metric is not None and record.metric.drop > drop
+    noisy = sqnr is not None and record.parity is not None and record.parity.sqnr_db < sqnr
+    return worse or noisy
+
+
+def _cheapest(manifest: Manifest) -> str:
+    """The worst that any recipe does to the metric, or to the outputs."""
+    drops = [a.metric.drop for a in manifest.artifacts if a.metric]
+    losses = [loss for a in manifest.artifacts if (loss := lost(a)) is not None]
+    if drops:
+        worst = max(drops)
+        name = next(a.metric.name for a in manifest.artifacts if a.metric)
+        return f"{name} no worse" if worst < EVEN else f"{name} at most {words.share(worst)} worse"
+    return f"Outputs off by at most {three(100 * 10 ** (-min(losses) / 20))} %" if losses else "Not known"
+
+
+def _by_recipe(manifest: Manifest) -> dict[str, list[ArtifactRecord]]:
+    return {
+        r: [a for a in manifest.artifacts if a.recipe == r] for r in dict.fromkeys(a.recipe for a in manifest.artifacts)
+    }
+
+
+def _named(baseline: Metric) -> tuple[str, str]:
+    """Which model it is of, and which metric it is: `mse: ridge` is ridge's mse."""
+    what, colon, name = baseline.name.partition(": ")
+    return (name, what) if colon else (baseline.name, "")
+
+
+def _typical(manifest: Manifest, mse: float, what: str) -> str:
+    """A mean squared error as an error in the series' own unit, where there is one series."""
+    scales = manifest.model.scales
+    if what != "mse" or len(scales) != 1:
+        return ""
+    unit = words.unit(manifest.model.columns[0]) or f"in units of {manifest.model.columns[0]}"
+    return f" That is an error of {number(math.sqrt(mse) * scales[0])} {unit}, root mean square."
+
+
+def _made_up(manifest: Manifest) -> bool:
+    return any(d.role == "evaluation" and d.synthetic for d in manifest.data)
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = (f"{value:.0f}" for value in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
+
+
+def _lengths(manifest: Manifest) -> tuple[object, object]:
+    """Horizon and lookback of a forecaster."""
+    given, wanted = manifest.model.inputs[0].shape, manifest.model.outputs[0].shape
+    return tuple(shape[-2] if len(shape) > 1 else "ROWS" for shape in (wanted, given))  # type: ignore[return-value]
+
+
+def _export(manifest: Manifest, folder: str) -> str:
+    """The command that would export the same again, without recipes."""
+    source = manifest.model.source
+    if not re.fullmatch(r"[^.]*|.*\.py:\w+|.*\.pt2|.*/", source):
+        source = "MODEL"  # a class, from Python
+    targets = " ".join(f"--target {shlex.quote(t)}" for t in dict.fromkeys(a.target for a in manifest.artifacts))
+    return f"edgepass export {shlex.quote(source)} -o {folder} --overwrite {targets}".rstrip()

@@ -1,0 +1,128 @@
+"""The first screen: whether the model is good, what recipes cost and converters changed, what to ship, what next."""
+
+from dataclasses import replace
+
+import pytest
+
+from edgepass.judging.manifest import Conversion, DataInfo, Excess, Kept, Loss, Manifest, Metric
+from edgepass.report import answers
+from runtime_tests.report.manifests import a_forecaster, an_artifact
+
+
+def a_passing(**changes: object) -> Manifest:
+    """Two recipes for one target, both passing, and a ridge regression that the model beats by a tenth."""
+    artifacts = [an_artifact("executorch", recipe) for recipe in ("static_wi8_ai8", "fp16")]
+    ridge = Metric(name="mse: ridge", reference=0.3842, value=0.4269, higher_is_better=False, samples=256)
+    made = replace(a_forecaster(), artifacts=artifacts, verdict="pass", baselines=[ridge], data=[])
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def beside(value: float, *, reference: float = 0.4, higher: bool = False) -> list[Metric]:
+    return [Metric(name="mse: ridge", reference=reference, value=value, higher_is_better=higher, samples=256)]
+
+
+def test_a_model_that_beats_its_baselines_is_told_by_how_much() -> None:
+    found = answers.quality(a_passing())
+    assert found.headline == "10 % less error than ridge"
+    assert found.detail.startswith("mse 0.3842 against 0.4269, in squared standard deviations of each series")
+    assert [bar.name for bar in found.bars] == ["passformer-s on ETTh1", "ridge"]
+    assert answers.standing(a_passing()).tone == "pass"
+
+
+@pytest.mark.parametrize("value", [0.36, 0.4, 0.4001])
+def test_no_plain_pass_stands_above_a_model_that_a_baseline_equals_or_beats(value: float) -> None:
+    said = answers.standing(a_passing(baselines=beside(value)))
+    assert said.tone == "caution"
+    assert said.word == "The files are right, the model does not beat ridge"
+    assert any("edgepass fit" in step.command for step in answers.steps(a_passing(baselines=beside(value))))
+
+
+def test_higher_may_be_better() -> None:
+    assert answers.quality(a_passing(baselines=beside(0.8, reference=0.88, higher=True))).tone == "pass"
+    worse = answers.quality(a_passing(baselines=beside(0.9, reference=0.45, higher=True)))
+    assert (worse.tone, worse.headline) == ("caution", "50 % less mse than ridge")
+
+
+def test_noise_is_no_evidence() -> None:
+    noise = [DataInfo(role="evaluation", sha256="0" * 64, rows=32, synthetic=True)]
+    artifacts = [replace(a, metric=None) for a in a_passing().artifacts]
+    made = a_passing(data=noise, baselines=[], artifacts=artifacts)
+    assert answers.standing(made).word == "Pass, on made-up inputs"
+    assert answers.quality(made).headline == "Not known"
+    assert "--eval-data" in answers.steps(made)[0].command
+
+
+def test_an_error_is_told_in_the_unit_of_the_series() -> None:
+    made = a_passing()
+    model = replace(made.model, columns=["demand [MWh]"], scales=[10.0])
+    assert "an error of 6.198 MWh, root mean square" in answers.quality(replace(made, model=model)).detail
+
+
+def test_the_smallest_file_is_shipped_that_passes_and_keeps_the_metric() -> None:
+    int8, fp16 = a_passing().artifacts
+    small = answers.choices(a_passing())
+    assert [(c.target, c.record) for c in small] == [("executorch", int8)]
+    assert small[0].why.startswith("the smallest that passes; ")
+    assert int8.metric is not None
+    costly = replace(int8, metric=replace(int8.metric, value=0.41))
+    assert answers.choices(a_passing(artifacts=[costly, fp16]))[0].record == fp16
+    allowed = replace(costly, bounds={"max_metric_drop": 0.2})
+    assert answers.choices(a_passing(artifacts=[allowed, fp16]))[0].record == allowed
+    failed = replace(int8, verdict="fail", reasons=["it is late"])
+    assert answers.choices(a_passing(artifacts=[failed, fp16]))[0].why.startswith("the only file that passes")
+    (none,) = answers.choices(a_passing(artifacts=[failed]))
+    assert (none.record, none.why) == (None, "It is late.")
+
+
+def test_a_file_that_a_baseline_beats_is_not_chosen_for_its_size() -> None:
+    int8, fp16 = a_passing().artifacts
+    made = a_passing(baselines=beside(0.385, reference=0.3842))
+    assert made.artifacts == [int8, fp16]
+    assert answers.choices(made)[0].record == fp16
+
+
+def test_what_a_recipe_costs_is_beside_what_is_had_for_it() -> None:
+    artifacts = [
+        replace(a, loss=Loss(file_db=db, expected_db=db, samples=64), float_bytes=500_000)
+        for a, db in zip(a_passing().artifacts, (40.0, 60.0), strict=True)
+    ]
+    found = answers.costs(a_passing(artifacts=artifacts))
+    assert found.headline == "mse at most 0.62 % worse"
+    assert [line.said for line in found.lines] == [
+        "mse 0.62 % worse; outputs off by 1 % of their spread (40.0 dB); 34 % of the float size",
+        "mse no change; outputs off by 0.1 % of their spread (60.0 dB); 51 % of the float size",
+    ]
+
+
+def test_what_a_converter_changed_is_named_where_it_is_too_much() -> None:
+    first, second = a_passing().artifacts
+    right = Conversion(
+        excess=[Excess(name="output_0", file_db=36.0, expected_db=36.1, ratio=1.02, bound=1.6)],
+        float32=[Kept(name="output_0", centred_db=138.0, bound_db=80.0)],
+    )
+    wrong = Conversion(float32=[Kept(name="output_0[..., 4]", centred_db=18.4, bound_db=80.0)])
+    fine = answers.conversions(a_passing(artifacts=[replace(first, conversion=right)]))
+    assert fine.headline == "Nothing beyond rounding"
+    assert fine.lines[0].said == "noise 1.02 times the recipe's own, at most 1.6; in float32 138.0 dB, at least 80.0 dB"
+    both = [replace(first, conversion=right), replace(second, conversion=wrong)]
+    found = answers.conversions(a_passing(artifacts=both))
+    assert found.headline == "Too much in 1 of 2 files"
+    assert [line.bad for line in found.lines] == [False, True]
+    assert answers.conversions(a_passing()).headline == "Not known"
+
+
+def test_the_next_command_can_be_run_as_it_stands() -> None:
+    assert [s.command for s in answers.steps(a_passing(), "out/")] == [
+        "edgepass validate out/",
+        "edgepass benchmark out/",
+    ]
+    int8 = a_passing().artifacts[0]
+    lossy = replace(
+        int8, verdict="fail", reasons=["metric drop is 9 %, more than 1 %"], bounds={"max_metric_drop": 0.001}
+    )
+    model = replace(a_passing().model, source="my models/net.py:get_model")
+    step = answers.steps(a_passing(artifacts=[lossy], verdict="fail", model=model), "out/")[0]
+    assert step.command == (
+        "edgepass export 'my models/net.py:get_model' -o out/ --overwrite --target executorch --recipe fp16"
+    )
+    assert answers.steps(a_passing(artifacts=[])) == []
