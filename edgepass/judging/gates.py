@@ -16,7 +16,7 @@ MANY = 5
 class Gates:
     """Bounds on one artifact; None is no bound. Bytes, dB, microseconds; drop and shares are fractions.
 
-    `min_sqnr` is of real outputs, the mean over samples taken from the signal; `min_agreement` of integers.
+    `min_sqnr` is of real outputs, the mean over samples taken from the signal; `min_agreement` of integers and classes.
     """
 
     max_metric_drop: float | None = None
@@ -51,7 +51,7 @@ def judge(record: ArtifactRecord, gates: Gates) -> tuple[Outcome, list[str]]:
     checks = [
         _metric(record.metric, gates),
         _signal(parity, gates.min_sqnr),
-        _agreement(parity, gates.min_agreement),
+        _agreement(record, gates.min_agreement),
         _at_most("size", record.bytes, gates.max_size, "{:,.0f} bytes"),
         _at_most("peak memory", memory.peak_bytes if memory else None, gates.max_peak_memory, "{:,.0f} bytes"),
         _at_most("median latency", record.latency.p50_us if record.latency else None, gates.max_latency, "{:,.0f} us"),
@@ -104,14 +104,18 @@ def _signal(parity: Parity | None, bound: float | None) -> tuple[Outcome, str]:
     return "not-evaluated", f"SQNR {why}, so its bound of {bound:.1f} dB is not evaluated"
 
 
-def _agreement(parity: Parity | None, bound: float | None) -> tuple[Outcome, str]:
-    """The output of integers that agrees least, where there is one."""
-    if bound is None or parity is None:
+def _agreement(record: ArtifactRecord, bound: float | None) -> tuple[Outcome, str]:
+    """The output of integers, or of the scores of classes, that agrees least, where there is one."""
+    if bound is None or record.parity is None:
         return _at_least("agreement", None, bound, "{:.1%}")
-    worst = min((o.agreement for o in parity.outputs if o.agreement), key=lambda found: found.share, default=None)
-    if worst is not None:
-        return _at_least(f"loss: agreement of {worst.name}", worst.share, bound, "{:.1%}")
-    return "not-evaluated", f"agreement is for outputs of integers, so its bound of {bound:.1%} is not evaluated"
+    shares = {o.name: o.agreement.share for o in record.parity.outputs if o.agreement}
+    if record.ranking:
+        shares[f"the classes of {record.ranking.name}"] = record.ranking.share
+    if not shares:
+        why = "agreement is for outputs of integers, or of classes where there are targets"
+        return "not-evaluated", f"{why}, so its bound of {bound:.1%} is not evaluated"
+    worst = min(shares, key=lambda name: shares[name])
+    return _at_least(f"loss: agreement of {worst}", shares[worst], bound, "{:.1%}")
 
 
 def _lost(parity: Parity) -> list[str]:

@@ -167,6 +167,25 @@ class Histogram:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """Of the scores of classes: answers whose first class is another than the float32 model's, ties apart.
+
+    `top_k`: share of the file's first `k` classes that are among the float32 model's; null with no more classes than k.
+    """
+
+    name: str
+    answers: int
+    flips: int
+    k: int | None = None
+    top_k: float | None = None
+
+    @property
+    def share(self) -> float:
+        """Of the answers that are the same, 0.0-1.0."""
+        return 1.0 - self.flips / self.answers
+
+
+@dataclass(frozen=True, kw_only=True)
 class Loss:
     """What the recipe costs: centred SQNR in dB of the worst output against the float32 model, on `samples` rows.
 
@@ -234,6 +253,8 @@ class ArtifactRecord:
     bounds: dict[str, float] = field(default_factory=dict)
     """Every bound that judged the file: the user's, and the recipe's own where those say nothing."""
     parity: Parity | None = None
+    ranking: Ranking | None = None
+    """Where targets say that an output holds the scores of classes."""
     loss: Loss | None = None
     conversion: Conversion | None = None
     """Null for a file made elsewhere, and where nothing could be run."""

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepass.errors import ArtifactError, DeviceOnlyError
-from edgepass.judging import expected, files, gates, parity
-from edgepass.judging.comparison import Comparison, compare
+from edgepass.judging import expected, files, gates, parity, ranking
+from edgepass.judging.comparison import Comparison, by_row, compare
 from edgepass.judging.expected import Expected
 from edgepass.judging.figures import three
 from edgepass.judging.gates import Gates
@@ -25,7 +25,9 @@ from edgepass.judging.manifest import (
     Loss,
     Memory,
     Metric,
+    Ranking,
 )
+from edgepass.judging.metrics._reading import class_axes
 from edgepass.judging.score import Score
 from edgepass.quantize.audit import Requested, audit
 from edgepass.quantize.recipe import Recipe
@@ -137,6 +139,7 @@ def judge(
     record = replace(
         _holding(record, contents, candidate),
         parity=parity.of(standard.reference, outputs),
+        ranking=_ranking(standard, outputs),
         loss=loss(candidate, standard, outputs),
         conversion=conversion(candidate, standard, outputs, yardstick),
         metric=_metric(standard, outputs),
@@ -233,7 +236,7 @@ def applicable(record: ArtifactRecord, bounds: Gates, recipe: Recipe | None) -> 
         defaults = replace(
             defaults,
             min_sqnr=_reachable(record.parity, defaults.min_sqnr),
-            min_agreement=_tellable(record.parity, defaults.min_agreement),
+            min_agreement=_tellable(record, defaults.min_agreement),
         )
     if record.metric is None:
         defaults = replace(defaults, max_metric_drop=None)
@@ -253,12 +256,13 @@ def _reachable(found: parity.Parity, bound: float | None) -> float | None:
     return min([bound, *(parity.reachable(bound, o.whole.ceiling_db) for o in found.outputs if o.whole)])
 
 
-def _tellable(found: parity.Parity, bound: float | None) -> float | None:
-    """`bound`, less two standard deviations of a share of so few elements; None where no output is of integers."""
-    fewest = min((o.agreement.elements for o in found.outputs if o.agreement), default=0)
-    if bound is None or not fewest:
+def _tellable(record: ArtifactRecord, bound: float | None) -> float | None:
+    """`bound`, less two standard deviations of a share of so few answers; None where there are none to agree on."""
+    counts = [o.agreement.elements for o in record.parity.outputs if o.agreement] if record.parity else []
+    counts += [record.ranking.answers] if record.ranking else []
+    if bound is None or not any(counts):
         return None
-    return max(0.0, bound - 2 * float(np.sqrt(bound * (1 - bound) / fewest)))
+    return max(0.0, bound - 2 * float(np.sqrt(bound * (1 - bound) / min(filter(None, counts)))))
 
 
 def aligned(outputs: list[Array], reference: list[Array], path: Path) -> list[Array]:
@@ -285,6 +289,21 @@ def histogram(reference: list[Array], outputs: list[Array]) -> Histogram | None:
 def _metric(standard: Standard, outputs: list[Array]) -> Metric | None:
     comparison, _ = standard.comparison
     return comparison.metric(outputs) if comparison else None
+
+
+def _ranking(standard: Standard, outputs: list[Array]) -> Ranking | None:
+    """Of the output that the metric is of, where its targets are class numbers and leave one axis for the classes."""
+    comparison, _ = standard.comparison
+    if comparison is None or comparison.score.output == "all":
+        return None
+    number, truth = comparison.score.output, comparison.truth
+    if truth.targets.dtype.kind not in "iu" or parity.is_exact(truth.reference):
+        return None
+    axes = class_axes(truth.reference, truth.targets)
+    if len(axes) != 1:
+        return None
+    actual = by_row(outputs[number], comparison.batch)
+    return ranking.compare(truth.reference, actual, axes[0], f"output_{number}")
 
 
 def _slower(latency: Latency, yardstick: Yardstick | None, recipe: str) -> list[str]:

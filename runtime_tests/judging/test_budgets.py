@@ -79,7 +79,11 @@ def test_a_class_that_never_comes_is_no_agreement() -> None:
     [
         (noise(1, 3), Gates(min_sqnr=20), "SQNR takes two evaluation samples or more, so its bound of 20.0 dB"),
         (np.arange(7)[:, None], Gates(min_sqnr=20), "SQNR is not for outputs of integers, so its bound of 20.0 dB"),
-        (noise(7, 3), Gates(min_agreement=0.9), "agreement is for outputs of integers, so its bound of 90.0%"),
+        (
+            noise(7, 3),
+            Gates(min_agreement=0.9),
+            "agreement is for outputs of integers, or of classes where there are targets, so its bound of 90.0%",
+        ),
     ],
 )
 def test_a_bound_that_does_not_fit_the_outputs_is_not_evaluated(reference: Array, bound: Gates, sentence: str) -> None:
