@@ -165,6 +165,7 @@ def convert(target_name: str, job: Job, path: Path, expected: Expected | None = 
         runtime=exporters.target(target_name).runtime,
         recipe=job.recipe,
         requested=exporters.requested(target_name, job),
+        stated=exporters.stated(target_name, job),
         fallbacks=lowered.fallbacks,
         notes=[*lowered.notes, *exporters.spared(target_name, job)],
         expected=expected or Expected(job.realised),

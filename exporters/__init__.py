@@ -15,11 +15,12 @@ from edgepass import catalog
 from edgepass.errors import EdgepassError, RefusedError, one_line
 from edgepass.exporters._capture import Program, quiet
 from edgepass.judging.manifest import Fallback
-from edgepass.quantize import audit, pt2e
+from edgepass.quantize import audit, pt2e, weights
 from edgepass.quantize.audit import Requested
 from edgepass.quantize.float16 import to_float16
 from edgepass.quantize.recipe import Recipe, Scheme
 from edgepass.quantize.rounding import round_weights
+from edgepass.quantize.weights import Stated
 
 LINE = 300
 """Characters of a converter's own message that a sentence carries."""
@@ -50,6 +51,13 @@ class Job:
         self.recipe = recipe.keeping(program.keep)
         self._calibration = calibration
         self._prepared: GraphModule | None = None
+        self._stated: list[Stated] | None = None
+        self._of_graph: list[Stated] | None = None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether there is data to calibrate with."""
+        return self._calibration is not None
 
     def graph(self) -> GraphModule:
         """The float graph, a fresh copy that may be changed."""
@@ -69,6 +77,7 @@ class Job:
             self._prepared = pt2e.prepare(graph, self.recipe, samples)
         return pt2e.convert(copy.deepcopy(self._prepared), fold=fold)
 
+<<<<<<< HEAD
     def realised(self) -> GraphModule:
         """The program in the number formats of its recipe, as torch itself runs it: what files are expected to give."""
         with quiet(), torch.no_grad():
@@ -79,6 +88,16 @@ class Job:
                     return to_float16(self.graph(), self.recipe)
                 case _:
                     return self.quantised(fold=True)
+=======
+    def weights(self, *, of_graph: bool) -> list[Stated]:
+        """The weights of the model, with `of_graph` also as the quantised graph has them."""
+        if self._stated is None:
+            self._stated = weights.stated(self.graph())
+        int8 = of_graph and self.recipe.weights == "int8"
+        if int8 and self._of_graph is None:
+            self._of_graph = weights.quantised(self._stated, self.quantised(fold=False))
+        return self._of_graph if int8 and self._of_graph is not None else self._stated
+>>>>>>> 63a5fc2 (A file says what each of its weights stands for, and a weight with other values than the graph's fails it)
 
 
 class Target(Protocol):
@@ -95,6 +114,9 @@ class Target(Protocol):
     """Weighted operations whose weights this target leaves in float32 under a scheme, and why."""
     dynamic_batch: str | None
     """None when the batch may vary; else the reason why not."""
+
+    quantizes: frozenset[Scheme]
+    """Schemes whose weights the format's own tools make int8, where the others take those of the graph."""
 
     def export(self, job: Job, path: Path) -> Lowered: ...
 
@@ -133,6 +155,17 @@ def requested(name: str, job: Job) -> list[Requested]:
     """The weights that a file of this target must hold in the format of the recipe. Raises UnknownNameError."""
     spared, _ = target(name).spares.get(job.recipe.scheme, (frozenset(), ""))
     return audit.requested(job.program.exported, job.recipe, spared)
+
+
+def stated(name: str, job: Job) -> list[Stated]:
+    """What the weights in a file of this target must be; none of a graph that cannot be made here again.
+
+    Raises UnknownNameError.
+    """
+    if job.recipe.scheme == "static" and not job.calibrated:
+        return []
+    with quiet(), torch.no_grad():
+        return job.weights(of_graph=job.recipe.scheme not in target(name).quantizes)
 
 
 def spared(name: str, job: Job) -> list[str]:

@@ -19,6 +19,7 @@ refuses: dict[Scheme, tuple[str, str]] = {
     "dynamic": ("Core ML has no activations whose range is found at run time", "weight_only_wi8_afp32")
 }
 spares: Spares = {}
+quantizes: frozenset[Scheme] = frozenset({"weight-only"})
 dynamic_batch = None
 
 REWRITES = ("rms_norm", "recurrent", "alias")

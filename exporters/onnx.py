@@ -17,6 +17,7 @@ runtime = "onnx"
 suffix = ".onnx"
 refuses: dict[Scheme, tuple[str, str]] = {}
 spares: Spares = {}
+quantizes: frozenset[Scheme] = frozenset({"dynamic"})
 dynamic_batch = None
 
 

@@ -17,6 +17,7 @@ runtime = "tflite"
 suffix = ".tflite"
 refuses: dict[Scheme, tuple[str, str]] = {}
 spares: Spares = {}
+quantizes: frozenset[Scheme] = frozenset({"dynamic", "weight-only"})
 dynamic_batch = "litert-torch converts fixed shapes only"
 
 REWRITES = ("rms_norm", "activations")

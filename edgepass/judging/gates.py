@@ -142,6 +142,10 @@ def _conversion(found: Conversion) -> list[str]:
         for e in found.excess
         if e.ratio > e.bound
     ]
+    worse += [
+        f"conversion: the file holds another weight than the graph: {name}, {how}"
+        for name, how in (found.weights.differing if found.weights else {}).items()
+    ]
     return worse + [
         f"conversion: {k.name} of this target's float32 file is {k.centred_db:.1f} dB, less than {k.bound_db:.1f} dB"
         for k in found.float32

@@ -138,6 +138,8 @@ class Weight:
     dtype: str
     granularity: Literal["per-tensor", "per-channel", "per-block"] | None = None
     zeros: float = 0.0
+    layout: str | None = None
+    """What its dimensions are to the operation that reads it: O outputs, I inputs (of one group), D H W the kernel."""
     requested: str | None = None
     """What the recipe asked for this weight; null for a constant that it says nothing of."""
 
@@ -221,6 +223,19 @@ class Kept:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WeightValues:
+    """The values of weights, as the file says them, against those that the recipe's own graph computes with.
+
+    `compared` of them were found; `differing` says by name how one of these is not the graph's; `uncompared` says by
+    name why one could not be held against it.
+    """
+
+    compared: int
+    differing: dict[str, str] = field(default_factory=dict)
+    uncompared: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Conversion:
     """What converter and runtime changed, whatever the recipe costs, asked in several ways; empty where not asked.
 
@@ -233,6 +248,7 @@ class Conversion:
     """Likewise, of the float32 model as a file of the same target."""
     samples: int = 0
     """Rows on which both were asked."""
+    weights: WeightValues | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

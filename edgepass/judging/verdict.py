@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepass.errors import ArtifactError, DeviceOnlyError
-from edgepass.judging import expected, files, gates, parity, ranking
+from edgepass.judging import expected, files, gates, parity, ranking, weights
 from edgepass.judging.comparison import Comparison, by_row, compare
 from edgepass.judging.expected import Expected
 from edgepass.judging.figures import three
@@ -26,11 +26,13 @@ from edgepass.judging.manifest import (
     Memory,
     Metric,
     Ranking,
+    WeightValues,
 )
 from edgepass.judging.metrics._reading import class_axes
 from edgepass.judging.score import Score
 from edgepass.quantize.audit import Requested, audit
 from edgepass.quantize.recipe import Recipe
+from edgepass.quantize.weights import Stated
 from edgepass.runtimes import Array, Contents, _child
 from edgepass.task import Samples, spread
 
@@ -80,6 +82,8 @@ class Candidate:
     runtime: str
     recipe: Recipe | None
     requested: Sequence[Requested] = ()
+    stated: Sequence[Stated] = ()
+    """The weights that it must hold; none of a file made elsewhere."""
     fallbacks: Sequence[Fallback] = ()
     notes: Sequence[str] = field(default_factory=tuple)
     expected: Expected | None = None
@@ -141,7 +145,7 @@ def judge(
         parity=parity.of(standard.reference, outputs),
         ranking=_ranking(standard, outputs),
         loss=loss(candidate, standard, outputs),
-        conversion=conversion(candidate, standard, outputs, yardstick),
+        conversion=conversion(candidate, standard, outputs, yardstick, contents),
         metric=_metric(standard, outputs),
         memory=Memory(
             planned_bytes=contents.planned_bytes,
@@ -172,19 +176,27 @@ def loss(candidate: Candidate, standard: Standard, outputs: list[Array]) -> Loss
 
 
 def conversion(
-    candidate: Candidate, standard: Standard, outputs: list[Array], yardstick: Yardstick | None
+    candidate: Candidate, standard: Standard, outputs: list[Array], yardstick: Yardstick | None, contents: Contents
 ) -> Conversion | None:
     """What converter and runtime changed; None where nothing of it can be known."""
     graph, _ = _graph(candidate, standard)
     rows = standard.rows
+    values = _weights(candidate, contents)
     if len(rows) < 2 or (yardstick is None and not graph):
-        return None
+        return Conversion(weights=values) if values else None
     reference, file = ([array[rows] for array in arrays] for arrays in (standard.reference, outputs))
     return Conversion(
         excess=expected.excess(reference, graph, file) if graph else [],
         float32=list(yardstick.kept) if yardstick else [],
         samples=len(rows),
+        weights=values,
     )
+
+
+def _weights(candidate: Candidate, contents: Contents) -> WeightValues | None:
+    """The values of the file's weights against the graph's; None where nobody says what they should be."""
+    stated = candidate.stated
+    return weights.compare(stated, contents.weights, contents.values) if stated else None
 
 
 def _graph(candidate: Candidate, standard: Standard) -> tuple[list[Array], str]:
@@ -196,9 +208,11 @@ def _graph(candidate: Candidate, standard: Standard) -> tuple[list[Array], str]:
 
 def _unrun(record: ArtifactRecord, candidate: Candidate, bounds: Gates, why: str) -> ArtifactRecord:
     """The record of a file that only a device can run: judged by what it holds; at best not evaluated."""
-    contents = _child.inspect(candidate.runtime, candidate.path)
+    contents = _child.inspect(candidate.runtime, candidate.path, values=True)
+    values = _weights(candidate, contents)
     record = replace(
         _holding(record, contents, candidate),
+        conversion=Conversion(weights=values) if values else None,
         content_sha256=contents.content_sha256 or files.sha256(candidate.path),
         memory=Memory(planned_bytes=contents.planned_bytes, peak_bytes=None, baseline_bytes=None, evidence="predicted"),
         notes=[*candidate.notes, *contents.notes],

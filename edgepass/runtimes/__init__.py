@@ -7,7 +7,7 @@ process of `_child.py`, because it is native code fed with a file: edgepass itse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from edgepass import catalog
 from edgepass.judging.manifest import Evidence, Fallback, TensorSpec, Weight
 
 Array = NDArray[np.generic]
+Held = tuple[Weight, Array | None]
+"""A weight of a file, and what it stands for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +39,31 @@ class Contents:
     delegated_flops: float | None = None
     fallbacks: list[Fallback] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    values: list[Array | None] = field(default_factory=list)
+    """What each of `weights` stands for: float32 in its stored shape, None where the file does not say; empty where it
+    was not asked for."""
     content_sha256: str | None = None
     """Equal for equal models, for a format in which two conversions of one model differ in bytes."""
+
+
+def dequantized(
+    integers: NDArray[Any], scale: Any, zero: Any = 0, *, axis: int | None = None, block: int = 0
+) -> NDArray[np.float32]:
+    """What quantised numbers stand for: (q - zero) scale, in float32 as runtimes compute it.
+
+    `scale` and `zero` are one number, or one for each index of `axis`, or for each `block` of them there.
+    """
+
+    def along(value: Any) -> NDArray[Any]:
+        each: NDArray[Any] = np.asarray(value)
+        if each.size > 1 and block and axis is not None:
+            each = np.repeat(each, block, axis=axis)[tuple(slice(n) for n in integers.shape)]
+        elif each.size > 1:
+            each = each.reshape([-1 if i == (axis or 0) % integers.ndim else 1 for i in range(integers.ndim)])
+        return each if each.size > 1 else each.reshape(())
+
+    shifted = integers.astype(np.int64) - along(zero).astype(np.int64)
+    return shifted.astype(np.float32) * along(scale).astype(np.float32)
 
 
 class Session(Protocol):

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -65,7 +65,7 @@ class Measurement:
     the smallest file of any runtime), and misses what fits into heap that was already free, so compare files of one
     runtime.
     `latency`: of the first sample; handing the arrays over, and converting them to the file's dtypes, is part of it.
-    `contents`: what the file holds, where it was asked for.
+    `contents`: what the file holds, where it was asked for, with the values of its weights.
     """
 
     outputs: list[Array]
@@ -118,30 +118,45 @@ def run(
         )
         reply = _ask(request, path, folder)
         outputs = load_file(folder / _worker.OUTPUTS)
+        held = _with_values(reply.contents, folder) if contents else None
     if reply.latency is None:
         raise EdgepassError(f"the {runtime} child answered without a latency; please report this")
     return Measurement(
         outputs=[outputs[key] for key in sorted(outputs)],
         peak_bytes=reply.peak_bytes,
         latency=reply.latency,
-        contents=reply.contents,
+        contents=held,
     )
 
 
-def inspect(runtime: str, path: Path, limits: Limits = Limits()) -> Contents:
-    """What the file holds. Raises ArtifactError, MissingExtraError, UnknownNameError."""
+def inspect(runtime: str, path: Path, limits: Limits = Limits(), *, values: bool = False) -> Contents:
+    """What the file holds, with `values` those of its weights too.
+
+    Raises ArtifactError, MissingExtraError, UnknownNameError.
+    """
     request = Request(
         task="inspect",
         runtime=runtime,
         path=str(path.resolve()),
         seconds=limits.seconds,
         memory_bytes=limits.memory_bytes,
+        contents=values,
     )
     with TemporaryDirectory(prefix="edgepass-") as name:
         contents = _ask(request, path, Path(name)).contents
+        if values:
+            contents = _with_values(contents, Path(name))
     if contents is None:
         raise EdgepassError(f"the {runtime} child answered without contents; please report this")
     return contents
+
+
+def _with_values(contents: Contents | None, folder: Path) -> Contents | None:
+    """`contents` with the values of its weights, which lie beside the reply."""
+    if contents is None:
+        return None
+    stored = load_file(folder / _worker.WEIGHTS)
+    return replace(contents, values=[stored.get(_worker.name(i)) for i in range(len(contents.weights))])
 
 
 def _ask(request: Request, path: Path, folder: Path) -> Reply:

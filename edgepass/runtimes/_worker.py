@@ -1,7 +1,8 @@
 """The child process: loads one runtime and one file under limits, and leaves its answer in a folder.
 
 Run as `python -m edgepass.runtimes._worker FOLDER`. The folder holds request.json and, for `run`, inputs.safetensors;
-the worker adds reply.json and outputs.safetensors. Standard output means nothing: native libraries print there.
+the worker adds reply.json, outputs.safetensors, and weights.safetensors where the weights are asked for. Standard
+output means nothing: native libraries print there.
 """
 
 import gc
@@ -13,7 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
 from typing import Literal
@@ -27,7 +28,8 @@ from edgepass.errors import DeviceOnlyError, EdgepassError, MissingExtraError
 from edgepass.judging.manifest import Latency
 from edgepass.runtimes import Array, Contents, Runtime, Session, _memory
 
-REQUEST, REPLY, INPUTS, OUTPUTS = "request.json", "reply.json", "inputs.safetensors", "outputs.safetensors"
+REQUEST, REPLY = "request.json", "reply.json"
+INPUTS, OUTPUTS, WEIGHTS = "inputs.safetensors", "outputs.safetensors", "weights.safetensors"
 LATENCY_SECONDS = 5.0
 """Timing, warm-up included, stops here however few runs that gave; one run is always timed."""
 
@@ -45,7 +47,7 @@ class Request:
     warmup: int = 0
     latency_runs: int = 0
     contents: bool = False
-    """Of a run: whether what the file holds is asked for too."""
+    """Of a run: whether what the file holds is asked for too, the values of its weights with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +108,7 @@ def _reply(request: Request, folder: Path) -> Reply:
         runtime = runtimes.runtime(request.runtime)
         extra = runtime.extra
         if request.task == "inspect":
-            return Reply(outcome="done", contents=runtime.inspect(Path(request.path)))
+            return Reply(outcome="done", contents=_contents(runtime, request, folder))
         return _run(runtime, request, folder)
     except ModuleNotFoundError as error:
         return Reply(outcome="missing", message=error.name or str(error), extra=extra)
@@ -141,8 +143,17 @@ def _run(runtime: Runtime, request: Request, folder: Path) -> Reply:
     )
     outputs = _stack([session(sample) for sample in samples], first)
     save_file({name(i): y for i, y in enumerate(outputs)}, folder / OUTPUTS)
-    contents = runtime.inspect(Path(request.path)) if request.contents else None
+    contents = _contents(runtime, request, folder) if request.contents else None
     return Reply(outcome="done", peak_bytes=peak, latency=latency, contents=contents)
+
+
+def _contents(runtime: Runtime, request: Request, folder: Path) -> Contents:
+    """What the file holds; the values of its weights go into a file of their own."""
+    contents = runtime.inspect(Path(request.path))
+    if request.contents:
+        known = {name(i): np.ascontiguousarray(v) for i, v in enumerate(contents.values) if v is not None}
+        save_file(known, folder / WEIGHTS)
+    return replace(contents, values=[])
 
 
 def _time(session: Session, sample: Sequence[Array], warmup: int, runs: int) -> list[float]:

@@ -25,6 +25,7 @@ refuses: dict[Scheme, tuple[str, str]] = {
 spares: Spares = {
     "float16": (CONVOLUTIONS, "XNNPACK's serialiser writes those of convolutions so (op_conv2d.py, force_fp32)")
 }
+quantizes: frozenset[Scheme] = frozenset()
 dynamic_batch = None
 
 REWRITES = ("attention", "norm", "mean", "activations", "scalars", "reshapes", "alias")

@@ -22,6 +22,7 @@ refuses: dict[Scheme, tuple[str, str]] = {
     "dynamic": ("its kernels find ranges at run time only beside int4 weights", "weight_only_wi8_afp32")
 }
 spares: Spares = {}
+quantizes: frozenset[Scheme] = frozenset()
 dynamic_batch = "its lowering uses a size that varies before it is known (executorch 1.5.1)"
 
 REWRITES = ("attention", "rms_norm", "mean", "activations", "alias")

@@ -9,7 +9,7 @@ import torch
 
 from edgepass.errors import ArtifactError
 from edgepass.judging.manifest import Weight
-from edgepass.runtimes import Contents
+from edgepass.runtimes import Array, Contents, Held, dequantized
 from edgepass.runtimes.coreml._compile import Env
 from edgepass.runtimes.coreml._cost import all_operations, count_flops, planned_bytes
 from edgepass.runtimes.coreml._file import Package, kinds, open_package
@@ -46,11 +46,13 @@ def inspect(path: Path) -> Contents:
         notes.append(f"no activation memory or flops: {error}")
     counts = kinds(package)
     counts.pop("const", None)
+    held = list(weights(function))
     return Contents(
         format=f"mlprogram, specification {package.spec.specificationVersion}",
         inputs=[spec(feature) for feature in package.description.input],
         outputs=[spec(feature) for feature in package.description.output],
-        weights=list(weights(function)),
+        weights=[weight for weight, _ in held],
+        values=[value for _, value in held],
         ops=dict(sorted(counts.items())),
         planned_bytes=planned,
         flops=flops,
@@ -58,7 +60,7 @@ def inspect(path: Path) -> Contents:
     )
 
 
-def weights(function: Any) -> Iterator[Weight]:
+def weights(function: Any) -> Iterator[Held]:
     """Every constant of more than one element that is a float, or integers that stand for floats.
 
     Integer vectors that are arguments (shapes, axes) are no weights.
@@ -79,13 +81,39 @@ def weights(function: Any) -> Iterator[Weight]:
         if value is None or value.size <= 1:
             continue
         zero = next((decompress(c.zero_point) for c in consumers if integers and c.zero_point is not None), None)
-        yield Weight(
+        weight = Weight(
             name=op.outputs[0].name,
             shape=tuple(int(d) for d in value.shape),
             dtype=_stored_dtype(op.outputs[0]),
             granularity=_granularity(op, consumers if integers else []),
             zeros=float(np.mean(value == (0 if zero is None or zero.size > 1 else zero))),
+            layout=_layout(op.outputs[0]),
         )
+        yield weight, _stood_for(value, zero, consumers) if integers else value.astype(np.float32)
+
+
+def _stood_for(integers: Any, zero: Any, consumers: list[Any]) -> Array:
+    op = next(c for c in consumers if c.op_type == "dequantize")
+    axis = None if op.axis is None else int(op.axis.val)
+    return dequantized(integers, decompress(op.scale), 0 if zero is None else zero, axis=axis)
+
+
+def _layout(var: Any) -> str | None:
+    """Letters for the dimensions of a constant, as the operation reads it that it reaches unchanged."""
+    while var.child_ops and var.child_ops[0].op_type in {"dequantize", "cast"}:
+        var = var.child_ops[0].outputs[0]
+    for op in var.child_ops[:1]:
+        kernel = "DHW"[5 - var.rank :]
+        match op.op_type, next((name for name, value in op.inputs.items() if value is var), None):
+            case "linear", "weight":
+                return "OI"
+            case "conv", "weight":
+                return f"OI{kernel}"
+            case "conv_transpose", "weight":
+                return f"IO{kernel}"
+            case ("matmul", "y") if var.rank == 2:
+                return "OI" if op.transpose_y is not None and op.transpose_y.val else "IO"
+    return None
 
 
 def _run_on_zeros(package: Package, program: Program) -> Env:

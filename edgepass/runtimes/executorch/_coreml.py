@@ -34,6 +34,7 @@ def parse(payload: bytes, named_data: Mapping[str, bytes], index: int) -> Payloa
         contents = coreml.inspect(_unpacked(payload, Path(name), index))
     return Payload(
         weights=contents.weights,
+        values=contents.values,
         ops=Counter(contents.ops),
         flops=Counter(contents.flops),
         content_sha256=contents.content_sha256,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgepass.errors import ArtifactError
 from edgepass.judging.manifest import Fallback, TensorSpec, Weight
-from edgepass.runtimes import Contents
+from edgepass.runtimes import Array, Contents, Held
 from edgepass.runtimes.executorch import _coreml, _flatc, _xnnpack
 from edgepass.runtimes.executorch._payload import Payload
 from edgepass.runtimes.executorch._vulkan import payload as _vulkan
@@ -66,21 +66,25 @@ def inspect(path: Path) -> Contents:
             ops[name] += 1
             outside[name] += _flops(name, [values[i] for i in call["args"] if i >= 0])
     kernels = {name: n for name, n in ops.items() if not name.startswith(_PRIMITIVE)}
-    weights = _constants(file, values)
+    held = _constants(file, values, _layouts(plan, file.calls))
     payloads, foreign = _payloads(file)
-    content = _content(file, payloads, weights)
+    content = _content(file, payloads, held)
     inside: Counter[str] = Counter()
     for backend, payload in payloads:
         ops.update({f"{backend}.{name}": n for name, n in payload.ops.items()})
         inside.update({f"{backend}.{name}": n for name, n in payload.flops.items()})
-        known = {weight.name for weight in weights}  # delegates may share one
-        weights += [weight for weight in payload.weights if weight.name not in known]
+        held += [
+            (weight, value)
+            for weight, value in zip(payload.weights, payload.values, strict=True)
+            if not any(_same(weight, value, other) for other in held)  # delegates may share one
+        ]
     notes += [f"{n} part(s) run on {name}, whose contents are not read" for name, n in sorted(foreign.items())]
     return Contents(
         format="pte",
         inputs=[_spec(f"input_{n}", values[i]) for n, i in enumerate(plan["inputs"])],
         outputs=[_spec(f"output_{n}", values[i]) for n, i in enumerate(plan["outputs"])],
-        weights=weights,
+        weights=[weight for weight, _ in held],
+        values=[value for _, value in held],
         ops=dict(sorted(ops.items())),
         planned_bytes=sum(plan["non_const_buffer_sizes"]),
         flops=dict(sorted((+(inside + outside)).items())),
@@ -155,7 +159,7 @@ def _payloads(file: File) -> tuple[list[tuple[str, Payload]], Counter[str]]:
     return read, foreign
 
 
-def _content(file: File, payloads: list[tuple[str, Payload]], weights: list[Weight]) -> str | None:
+def _content(file: File, payloads: list[tuple[str, Payload]], weights: list[Held]) -> str | None:
     """Of a file that is delegated whole to a backend whose payloads differ in bytes from one conversion to the next."""
     hashes = [payload.content_sha256 for _, payload in payloads]
     if weights or not hashes or len(hashes) != len(file.calls) or None in hashes:
@@ -163,10 +167,40 @@ def _content(file: File, payloads: list[tuple[str, Payload]], weights: list[Weig
     return hashlib.sha256("".join(map(str, hashes)).encode()).hexdigest()
 
 
-def _constants(file: File, values: Sequence[Any]) -> list[Weight]:
+def _same(weight: Weight, value: Array | None, other: Held) -> bool:
+    """Whether two weights of one name are one: equal integers are held once, also where their scales differ."""
+    if weight.name != other[0].name:
+        return False
+    return value is None or other[1] is None or np.array_equal(value, other[1])
+
+
+def _layouts(plan: Any, calls: Sequence[Any]) -> dict[int, str]:
+    """Letters for the dimensions of each value that is the weight of a kernel."""
+    found: dict[int, str] = {}
+    for call in calls:
+        if call["instr_args_type"] != "KernelCall":
+            continue
+        args = call["instr_args"]["args"]
+        match plan["operators"][call["instr_args"]["op_index"]]["name"].split("::")[-1].split(".")[0]:
+            case "mm":
+                found[args[1]] = "IO"
+            case "addmm":
+                found[args[2]] = "IO"
+            case "linear":
+                found[args[1]] = "OI"
+            case "convolution":
+                kernel = "DHW"[5 - len(plan["values"][args[1]]["val"]["sizes"]) :]
+                transposed = plan["values"][args[6]]["val"].get("bool_val", False)
+                found[args[1]] = f"{'IO' if transposed else 'OI'}{kernel}"
+            case _:
+                pass
+    return found
+
+
+def _constants(file: File, values: Sequence[Any], layouts: Mapping[int, str]) -> list[Held]:
     """Constant tensors of more than one element that the program itself holds."""
-    weights = {}
-    for value in values:
+    held: dict[int, Held] = {}
+    for number, value in enumerate(values):
         tensor = value["val"]
         index = tensor.get("data_buffer_idx", 0)
         if value["val_type"] != "Tensor" or not index or "allocation_info" in tensor or math.prod(tensor["sizes"]) < 2:
@@ -178,8 +212,11 @@ def _constants(file: File, values: Sequence[Any]) -> list[Weight]:
         storage = np.dtype("u2" if kind == "bfloat16" else kind)
         raw: NDArray[Any] = np.frombuffer(file.constant(index)[: math.prod(shape) * storage.itemsize], storage)
         name = info.get("fully_qualified_name") or f"constant {index}"
-        weights[index] = Weight(name=name, shape=shape, dtype=kind, zeros=float(np.mean(raw == 0)))
-    return list(weights.values())
+        dense = (raw.astype(np.uint32) << 16).view("f4") if kind == "bfloat16" else raw
+        floats = dense.dtype.kind == "f" and dense.size == math.prod(shape)
+        weight = Weight(name=name, shape=shape, dtype=kind, zeros=float(np.mean(raw == 0)), layout=layouts.get(number))
+        held[index] = weight, dense.astype(np.float32).reshape(shape) if floats else None
+    return list(held.values())
 
 
 def _flops(name: str, args: Sequence[Any]) -> int:

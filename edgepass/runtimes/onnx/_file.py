@@ -1,8 +1,9 @@
 """Reads an .onnx: initialisers and how they are quantised, operations, shapes and lifetimes."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgepass.errors import ArtifactError
 from edgepass.judging.manifest import TensorSpec, Weight
-from edgepass.runtimes import Contents, _arena
+from edgepass.runtimes import Array, Contents, Held, _arena, dequantized
 
 _NAMES = {"float": "float32", "double": "float64"}
 _INDICES = {"int32", "int64", "bool", "string"}  # without a scale: shapes, axes, pads; no weights
@@ -43,6 +44,7 @@ def inspect(path: Path) -> Contents:
         raise ArtifactError(f"{path} holds no graph; export it again")
     graph = _Graph(onnx.shape_inference.infer_shapes(model, data_prop=True).graph)
     notes = []
+    held = graph.weights()
     flops, unknown = graph.flops()
     if unknown:
         notes.append(f"the FLOPs leave out {unknown} operation(s) whose shapes the file does not tell")
@@ -50,7 +52,8 @@ def inspect(path: Path) -> Contents:
         format="onnx",
         inputs=[_spec(x) for x in graph.proto.input if x.name not in graph.constants],
         outputs=[_spec(x) for x in graph.proto.output],
-        weights=graph.weights(),
+        weights=[weight for weight, _ in held],
+        values=[value for _, value in held],
         ops=dict(sorted(Counter(_op(node) for node in _nodes(graph.proto)).items())),
         planned_bytes=graph.planned(),
         flops=dict(sorted((+flops).items())),
@@ -67,6 +70,12 @@ class _Graph:
         for node in proto.node:
             if node.op_type == "Constant" and (value := _attributes(node).get("value")) is not None:
                 self.constants[node.output[0]] = value
+        self.readers: dict[str, list[Any]] = defaultdict(list)
+        self.writers: dict[str, Any] = {}
+        for node in proto.node:
+            for read in node.input:
+                self.readers[read].append(node)
+            self.writers.update(dict.fromkeys(node.output, node))
         self.values = {x.name: x for x in (*proto.input, *proto.value_info, *proto.output)}
 
     def shape(self, name: str) -> tuple[int | None, ...] | None:
@@ -75,7 +84,7 @@ class _Graph:
         value = self.values.get(name)
         return _shape(value) if value is not None else None
 
-    def weights(self) -> list[Weight]:
+    def weights(self) -> list[Held]:
         uses = {}
         for node in self.proto.node:
             for at, scale, zero in _QUANTIZED.get(node.op_type, ()):
@@ -89,33 +98,67 @@ class _Graph:
                 found.append(self.weight(name, tensor, *uses.get(name, (None, None, 0))))
         # A scale or a zero point is part of the weight that it scales.
         parts = {node.input[i] for node, *places in uses.values() for i in places if i and len(node.input) > i}
-        return [weight for weight in found if weight.name not in parts]
+        parts |= {name for node, *_ in uses.values() if (name := self.integer_scale(node))}
+        return [(replace(w, layout=self.layout(w.name)), v) for w, v in found if w.name not in parts]
 
-    def weight(self, name: str, tensor: Any, node: Any, scale_at: int | None, zero_at: int) -> Weight:
+    def weight(self, name: str, tensor: Any, node: Any, scale_at: int | None, zero_at: int) -> Held:
         from onnx import numpy_helper
 
         raw: NDArray[Any] = numpy_helper.to_array(tensor)
         dtype, shape = _dtype(tensor.data_type), tuple(tensor.dims)
         if node is None:
-            return Weight(name=name, shape=shape, dtype=dtype, zeros=float(np.mean(raw == 0)))
+            known = raw.astype(np.float32) if raw.dtype.kind == "f" else None
+            return Weight(name=name, shape=shape, dtype=dtype, zeros=float(np.mean(raw == 0))), known
         attributes = _attributes(node)
         if node.op_type == "MatMulNBits":
-            return _matmul_nbits(name, raw, attributes, zero_point=len(node.input) > 3 and bool(node.input[3]))
+            return _matmul_nbits(name, raw, attributes, zero_point=len(node.input) > 3 and bool(node.input[3])), None
         zero: Any = 0
         zero_name = node.input[zero_at] if len(node.input) > zero_at else ""
         if zero_name in self.constants:
             zero = numpy_helper.to_array(self.constants[zero_name]).astype(np.int64)
-        scale_name = node.input[scale_at] if scale_at is not None else zero_name
+        scale_name = node.input[scale_at] if scale_at is not None else self.integer_scale(node) or zero_name
         scales = math.prod(self.constants[scale_name].dims) if scale_name in self.constants else 1
         block = int(attributes.get("block_size", 0))
         granularity: _Granularity = "per-block" if block else "per-channel" if scales > 1 else "per-tensor"
         axis = int(attributes.get("axis", _AXES.get(node.op_type, 0)))
+        values: Array | None = None
+        if scale_name in self.constants and scale_name != zero_name:
+            scale = numpy_helper.to_array(self.constants[scale_name])
+            values = dequantized(raw, scale, zero, axis=axis, block=block)
         if block:
             zero = np.repeat(zero, block, axis=axis)[tuple(slice(n) for n in shape)] if np.ndim(zero) else zero
         elif np.size(zero) > 1:
             zero = np.reshape(zero, [-1 if i == axis % len(shape) else 1 for i in range(len(shape))])
         zeros = float(np.mean(raw.astype(np.int64) == zero))
-        return Weight(name=name, shape=shape, dtype=dtype, granularity=granularity, zeros=zeros)
+        return Weight(name=name, shape=shape, dtype=dtype, granularity=granularity, zeros=zeros), values
+
+    def integer_scale(self, node: Any) -> str:
+        """The scale of a weight that an integer product reads: beside the input's, behind the product; "" for none.
+
+        onnxruntime's own quantiser writes Mul(Cast(product), Mul(scale of the input, scale of the weight)).
+        """
+        if node.op_type not in {"MatMulInteger", "ConvInteger"}:
+            return ""
+        for cast in self.readers[node.output[0]]:
+            for product in self.readers[cast.output[0]] if cast.op_type == "Cast" else ():
+                for name in product.input if product.op_type == "Mul" else ():
+                    scales = self.writers.get(name)
+                    if scales is not None and scales.op_type == "Mul":
+                        return next((s for s in scales.input if s in self.constants), "")
+        return ""
+
+    def layout(self, name: str) -> str | None:
+        """Letters for the dimensions of a constant, as the operation reads it that it reaches unchanged."""
+        order = list(range(len(self.constants[name].dims)))
+        readers = self.readers[name]
+        while readers and readers[0].op_type in {"DequantizeLinear", "Cast", "Transpose"}:
+            if readers[0].op_type == "Transpose":
+                perm = _attributes(readers[0]).get("perm") or range(len(order))[::-1]
+                order = [order[i] for i in perm]
+            name = readers[0].output[0]
+            readers = self.readers[name]
+        read_as = _read_as(readers[0], list(readers[0].input).index(name), len(order)) if readers else None
+        return read_as and "".join(read_as[order.index(i)] for i in range(len(order)))
 
     def flops(self) -> tuple[Counter[str], int]:
         """Twice the multiply-adds by operation, and how many matrix operations have unknown shapes."""
@@ -138,6 +181,22 @@ class _Graph:
             sizes[name] = math.ceil(math.prod(n or 0 for n in shape) * _bits(value.type.tensor_type.elem_type) / 8)
         nodes = [_arena.Node(reads=list(node.input), writes=list(node.output)) for node in self.proto.node]
         return _arena.plan(nodes, [x.name for x in self.proto.input], [x.name for x in self.proto.output], sizes)
+
+
+def _read_as(node: Any, position: int, rank: int) -> str | None:
+    """The layout that an operation reads its input at `position` in."""
+    kernel = "DHW"[3 - (rank - 2) :] if 2 <= rank <= 5 else ""
+    match node.op_type, position:
+        case ("Gemm", 1) if rank == 2:
+            return "OI" if _attributes(node).get("transB", 0) else "IO"
+        case ("MatMul" | "MatMulInteger", 1) | ("QLinearMatMul", 3) if rank == 2:
+            return "IO"
+        case ("Conv" | "ConvInteger", 1) | ("QLinearConv", 3):
+            return f"OI{kernel}"
+        case "ConvTranspose", 1:
+            return f"IO{kernel}"
+        case _:
+            return None
 
 
 def _flops(node: Any, shape: Any) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgepass.errors import ArtifactError
 from edgepass.judging.manifest import Fallback, TensorSpec, Weight
-from edgepass.runtimes import Array, Contents, _arena
+from edgepass.runtimes import Array, Contents, Held, _arena, dequantized
 from edgepass.runtimes.tflite._order import in_order
 
 _MARK = b"TFL3"
@@ -20,6 +20,14 @@ _INDICES = {"INT32", "INT64", "BOOL", "STRING"}  # without a scale: shapes, axes
 _NUMPY = {"FLOAT32": "f4", "FLOAT16": "f2", "FLOAT64": "f8", "BFLOAT16": "u2", "INT8": "i1", "UINT8": "u1"} | {
     "INT16": "i2", "UINT16": "u2", "INT32": "i4", "UINT32": "u4", "INT64": "i8", "UINT64": "u8", "BOOL": "?"
 }  # fmt: skip
+_LAYOUTS = {
+    "FULLY_CONNECTED": "OI",
+    "CONV_2D": "OHWI",
+    "DEPTHWISE_CONV_2D": "IHWO",
+    "TRANSPOSE_CONV": "OHWI",
+    "CONV_3D": "DHWIO",
+}
+"""Operation -> how it reads its second input."""
 _PACKED = {"INT4": 4, "UINT4": 4, "INT2": 2}  # bits of an element
 
 
@@ -42,6 +50,7 @@ def inspect(path: Path) -> Contents:
         raise ArtifactError(f"{path} holds no graph; export it again")
     reader = _Reader(model, data)
     notes = reader.notes(graph)
+    held = reader.weights()
     flops = [reader.flops(graph, op) for op in graph.operators]
     by_name: Counter[str] = Counter()
     for op, n in zip(graph.operators, flops, strict=True):
@@ -59,7 +68,8 @@ def inspect(path: Path) -> Contents:
         format="tflite",
         inputs=reader.specs(graph, "inputs"),
         outputs=reader.specs(graph, "outputs"),
-        weights=reader.weights(),
+        weights=[weight for weight, _ in held],
+        values=[value for _, value in held],
         ops=dict(sorted(reader.count(graph).items())),
         planned_bytes=reader.planned(graph),
         flops=dict(sorted((+by_name).items())),
@@ -127,15 +137,17 @@ class _Reader:
             case _:
                 return called
 
-    def weights(self) -> list[Weight]:
-        found: dict[tuple[int, int], Weight] = {}
+    def weights(self) -> list[Held]:
+        found: dict[tuple[int, int], Held] = {}
         for graph in self.model.subgraphs:
-            for tensor in graph.tensors:
+            layouts = self.layouts(graph)
+            for i, tensor in enumerate(graph.tensors):
                 raw = self.raw(tensor)
                 scaled = tensor.quantization is not None and _length(tensor.quantization.scale) > 0
                 is_index = self.types.get(tensor.type) in _INDICES and not scaled
                 if raw.size and math.prod(_shape(tensor)) > 1 and not is_index:
-                    found.setdefault((tensor.buffer, tensor.type), self.weight(tensor, raw))  # signatures share them
+                    held = self.weight(tensor, raw, layouts.get(i))
+                    found.setdefault((tensor.buffer, tensor.type), held)  # signatures share them
         return list(found.values())
 
     def raw(self, tensor: Any) -> Array:
@@ -145,7 +157,20 @@ class _Reader:
         start, size = getattr(buffer, "offset", 0), getattr(buffer, "size", 0)  # past 2 GB they lie behind the model
         return np.frombuffer(self.data[start : start + size] if start > 1 else b"", np.uint8)
 
-    def weight(self, tensor: Any, raw: Array) -> Weight:
+    def layouts(self, graph: Any) -> dict[int, str]:
+        """Letters for the dimensions of each constant, as the operation reads it that it reaches unchanged."""
+        found: dict[int, str] = {}
+        for op in reversed(graph.operators):
+            name, second = self.name(op), int(op.inputs[1]) if len(op.inputs) > 1 else -1
+            if name in _LAYOUTS and second >= 0:
+                found[second] = _LAYOUTS[name]
+            elif name == "BATCH_MATMUL" and len(_shape(graph.tensors[second])) == 2:
+                found[second] = "OI" if op.builtinOptions.adjY else "IO"
+            elif name == "DEQUANTIZE" and int(op.outputs[0]) in found:
+                found[int(op.inputs[0])] = found[int(op.outputs[0])]
+        return found
+
+    def weight(self, tensor: Any, raw: Array, layout: str | None) -> Held:
         kind, shape, quantization = self.types.get(tensor.type, "UNKNOWN"), _shape(tensor), tensor.quantization
         scales = _length(quantization.scale) if quantization is not None else 0
         granularity = None
@@ -153,13 +178,16 @@ class _Reader:
             granularity = "per-block"
         elif scales:
             granularity = "per-channel" if scales > 1 else "per-tensor"
-        return Weight(
+        weight = Weight(
             name=_text(tensor.name),
             shape=shape,
             dtype=kind.lower(),
             granularity=granularity,  # type: ignore[arg-type]
             zeros=_zeros(raw, kind, shape, quantization, tensor.sparsity is not None),
+            layout=layout,
         )
+        known = granularity != "per-block" and tensor.sparsity is None
+        return weight, _values(raw, kind, shape, quantization) if known else None
 
     def planned(self, graph: Any) -> int | None:
         sizes: dict[int | str, int] = {}
@@ -277,6 +305,27 @@ def _zeros(raw: NDArray[Any], kind: str, shape: tuple[int, ...], quantization: A
         zero = zero.reshape([-1 if i == axis else 1 for i in range(len(shape))])
         values = values.reshape(shape)
     return float(np.mean(values == zero))
+
+
+def _values(raw: NDArray[Any], kind: str, shape: tuple[int, ...], quantization: Any) -> Array | None:
+    """What the elements stand for; None for a type that numpy lacks."""
+    if bits := _PACKED.get(kind):
+        parts = np.stack([(raw >> shift) & ((1 << bits) - 1) for shift in range(0, 8, bits)], axis=1).ravel()
+        signed = (parts.astype(np.int16) ^ (1 << (bits - 1))) - (1 << (bits - 1)) if kind[0] == "I" else parts
+        values: NDArray[Any] = signed[: math.prod(shape)]
+    elif kind == "BFLOAT16":
+        values = (raw.view("u2").astype(np.uint32) << 16).view(np.float32)
+    elif kind in _NUMPY:
+        values = raw.view(np.dtype(_NUMPY[kind]))
+    else:
+        return None
+    if values.size < math.prod(shape):
+        return None
+    values = values[: math.prod(shape)].reshape(shape)
+    if quantization is None or not _length(quantization.scale):
+        return values.astype(np.float32)
+    zero = quantization.zeroPoint if _length(quantization.zeroPoint) else 0
+    return dequantized(values, quantization.scale, zero, axis=quantization.quantizedDimension)
 
 
 def _shape(tensor: Any) -> tuple[int, ...]:

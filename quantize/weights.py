@@ -1,0 +1,165 @@
+"""The weights of a model as its own graphs have them: what the weights of a file are held against.
+
+A converter may multiply what follows a layer into its weight: (x W) g, with g the gain of a batch norm, is x (W g).
+Both are right, so a weight has several forms.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+from edgepass.quantize.pt2e import ATEN, module_path
+
+Array = NDArray[np.float32]
+
+KERNELS = {
+    ATEN.conv1d.default: "OIW",
+    ATEN.conv2d.default: "OIHW",
+    ATEN.conv3d.default: "OIDHW",
+    ATEN.conv_transpose1d.default: "IOW",
+    ATEN.conv_transpose2d.input: "IOHW",
+    ATEN.conv_transpose3d.input: "IODHW",
+}
+MOVES = {
+    ATEN.view.default, ATEN.reshape.default, ATEN.transpose.int, ATEN.permute.default, ATEN.unsqueeze.default,
+    ATEN.squeeze.dim, ATEN.squeeze.dims, ATEN.clone.default, ATEN.contiguous.default, ATEN.flatten.using_ints,
+    ATEN.alias.default, ATEN.dropout.default,
+}  # fmt: skip
+"""Operations that change no value: what multiplies behind them multiplies before them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stated:
+    """A weight as the model has it.
+
+    `layout`: a letter for each dimension: O outputs, I inputs (of one group), D H W the kernel, V rows of an embedding.
+    `forms`: its values, and those times what follows.
+    `quantised`: what the recipe's own graph computes with; None where that leaves the weight as it is, or where a
+    converter quantises by itself.
+    """
+
+    name: str
+    layout: str
+    forms: tuple[Array, ...]
+    quantised: Array | None = None
+
+
+def stated(module: GraphModule) -> list[Stated]:
+    """The weights of linear layers, convolutions, products and embeddings in a float graph, once each."""
+    found: dict[str, Stated] = {}
+    for node, weight, layout in _read(module):
+        name, value = _constant(module, weight)
+        if value is None or name in found or value.dim() != len(layout) or not value.is_floating_point():
+            continue
+        forms = [value]
+        for factor in _factors(module, node, value.shape[layout.index("O")]) if "O" in layout else ():
+            along = [-1 if letter == "O" else 1 for letter in layout]
+            forms.append(forms[-1] * (factor.reshape(along) if factor.numel() > 1 else factor.reshape(())))
+        found[name] = Stated(name=name, layout=layout, forms=tuple(_array(form) for form in forms))
+    return list(found.values())
+
+
+def quantised(weights: Sequence[Stated], module: GraphModule) -> list[Stated]:
+    """The same with what `module` computes with: the graph of a recipe, its weights not folded."""
+    values: dict[str, Array] = {}
+    for _, weight, _ in _read(module):
+        if "dequantize" in str(weight.target):
+            name, value = _constant(module, weight)
+            if value is not None:
+                values.setdefault(name, _array(value))
+    return [replace(weight, quantised=values.get(weight.name)) for weight in weights]
+
+
+def _read(module: GraphModule) -> Iterator[tuple[Node, Node, str]]:
+    """Operations with what they read as a weight and its layout; whether that is a constant is not asked."""
+    for node in module.graph.nodes:
+        at, layout = 1, KERNELS.get(node.target, "")
+        match node.target:
+            case ATEN.linear.default:
+                layout = "OI"
+            case ATEN.matmul.default | ATEN.mm.default:
+                layout = "IO"
+                if isinstance(node.args[0], Node) and node.args[0].op == "get_attr":
+                    at, layout = 0, "OI"
+            case ATEN.addmm.default:
+                at, layout = 2, "IO"
+            case ATEN.embedding.default:
+                at, layout = 0, "VI"
+            case ATEN.convolution.default:
+                layout = ("IO" if node.args[6] else "OI") + "DHW"[3 - len(node.args[3]) :]
+            case _:
+                pass
+        if layout and isinstance(node.args[at], Node):
+            yield node, node.args[at], layout
+
+
+def _constant(module: GraphModule, node: Node) -> tuple[str, Tensor | None]:
+    """The name of the weight that a node computes from constants alone, and its value; None where it takes more."""
+    names: list[str] = []
+
+    def value(of: Any) -> Any:
+        if not isinstance(of, Node):
+            return [value(item) for item in of] if isinstance(of, list | tuple) else of
+        if of.op == "get_attr":
+            names.append(str(of.target))
+            return attrgetter(str(of.target))(module)
+        if of.op != "call_function" or not callable(of.target) or not of.all_input_nodes:
+            raise LookupError(of.name)
+        return of.target(*[value(a) for a in of.args], **{k: value(v) for k, v in of.kwargs.items()})
+
+    try:
+        with torch.no_grad():
+            result = value(node)
+    except (LookupError, RuntimeError):
+        return "", None
+    own = [name for name in names if not name.rpartition(".")[2].startswith("_")]
+    name = own[0] if own else f"{module_path(node)}.weight".removeprefix(".")
+    return name, result.detach() if isinstance(result, Tensor) else None
+
+
+def _factors(module: GraphModule, node: Node, outputs: int) -> Iterator[Tensor]:
+    """What multiplies the result of an operation, one number or one for each output, in the order of the graph."""
+    while len(node.users) == 1:
+        (user,) = node.users
+        x, *rest = user.args or (None,)
+        other = rest[0] if x is node and rest else x
+        match user.target:
+            case ATEN.batch_norm.default:
+                gain, variance = (_number(module, rest[i]) for i in (0, 3))
+                epsilon = user.args[7]
+                if variance is None or not isinstance(epsilon, float):
+                    return
+                yield (torch.ones(()) if gain is None else gain) / torch.sqrt(variance + epsilon)
+            case ATEN.mul.Tensor | ATEN.mul.Scalar | ATEN.div.Tensor | ATEN.div.Scalar:
+                value = _number(module, other)
+                if value is None or value.numel() not in (1, outputs) or (x is not node and "div" in str(user.target)):
+                    return
+                yield 1 / value if "div" in str(user.target) else value
+            case ATEN.neg.default:
+                yield torch.tensor(-1.0)
+            case ATEN.add.Tensor | ATEN.sub.Tensor if _number(module, other) is not None:
+                pass
+            case target if target in MOVES:
+                pass
+            case _:
+                return
+        node = user
+
+
+def _number(module: GraphModule, value: Any) -> Tensor | None:
+    if isinstance(value, int | float):
+        return torch.tensor(float(value))
+    constant = _constant(module, value)[1] if isinstance(value, Node) else None
+    return constant if constant is not None and constant.is_floating_point() else None
+
+
+def _array(value: Tensor) -> Array:
+    array: Array = value.detach().float().contiguous().numpy()
+    return array
