@@ -24,7 +24,9 @@ ORDER = "OVIDHW"
 FLOAT32 = 2.0**-20
 """Rounding of the largest value of a channel: float32's own is 2^-24; folding multiplies and divides a few times."""
 FLOAT16 = 2.0**-10
-"""Of a value; float16's own is 2^-11, and a folded weight is rounded twice."""
+"""Of a value; float16's own is 2^-11, and what lies between two of them goes either way."""
+FOLDED = 4
+"""Times that, where what follows was multiplied in: some converters compute the product in float16 throughout."""
 SMALLEST_HALF = 2.0**-24
 SLACK = 1.02
 """Of half a step: converters divide by 127 or 127.5, and what lies between two steps goes either way."""
@@ -80,8 +82,9 @@ def _agrees(want: Stated, found: _Found) -> bool:
 
 def _pairs(want: Stated, found: _Found, *, any_order: bool = False) -> Iterator[tuple[Floats, Floats, Floats]]:
     """Each form of the graph's weight beside the file's, in each order that the file may have it in, and the bound."""
-    for form in [want.quantised] if want.quantised is not None and _is_integer(found) else want.forms:
-        bound = _bound(form, want, found)
+    forms = [want.quantised] if want.quantised is not None and _is_integer(found) else want.forms
+    for folded, form in enumerate(forms):
+        bound = _bound(form, want, found, FLOAT16 * (FOLDED if folded else 1))
         letters = found.weight.layout
         if letters is not None and len(letters) == found.values.ndim and not any_order:
             mine, theirs = _ordered(form, want.layout), _ordered(found.values, letters)
@@ -99,19 +102,18 @@ def _ordered(values: Floats, letters: str) -> Floats:
     return values.transpose(sorted(range(len(letters)), key=lambda i: ORDER.index(letters[i]))).squeeze()
 
 
-def _bound(form: Floats, want: Stated, found: _Found) -> Floats:
+def _bound(form: Floats, want: Stated, found: _Found, float16: float) -> Floats:
     """How far each value may be off."""
     within = tuple(i for i, letter in enumerate(want.layout) if letter not in "OV")
     largest = np.abs(form).max(within, keepdims=True)
-    bound: Floats = np.broadcast_to(largest * np.float32(FLOAT32), form.shape)
+    bound = np.broadcast_to(largest * FLOAT32, form.shape)
     if _is_integer(found):
         if want.quantised is None:
             most = largest if found.weight.granularity == "per-channel" else largest.max()
-            steps = 7 if found.weight.dtype.endswith("int4") else 127
-            bound = bound + most * np.float32(SLACK / 2 / steps)
+            bound = bound + most / (7 if found.weight.dtype.endswith("int4") else 127) / 2 * SLACK
     elif found.weight.dtype == "float16" or _are_halves(found.values):
-        bound = bound + np.abs(form) * np.float32(FLOAT16) + np.float32(SMALLEST_HALF)
-    return bound
+        bound = bound + np.abs(form) * float16 + SMALLEST_HALF
+    return bound.astype(np.float32)
 
 
 def _are_halves(values: Floats) -> bool:
