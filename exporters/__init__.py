@@ -77,7 +77,6 @@ class Job:
             self._prepared = pt2e.prepare(graph, self.recipe, samples)
         return pt2e.convert(copy.deepcopy(self._prepared), fold=fold)
 
-<<<<<<< HEAD
     def realised(self) -> GraphModule:
         """The program in the number formats of its recipe, as torch itself runs it: what files are expected to give."""
         with quiet(), torch.no_grad():
@@ -88,7 +87,7 @@ class Job:
                     return to_float16(self.graph(), self.recipe)
                 case _:
                     return self.quantised(fold=True)
-=======
+
     def weights(self, *, of_graph: bool) -> list[Stated]:
         """The weights of the model, with `of_graph` also as the quantised graph has them."""
         if self._stated is None:
@@ -97,7 +96,6 @@ class Job:
         if int8 and self._of_graph is None:
             self._of_graph = weights.quantised(self._stated, self.quantised(fold=False))
         return self._of_graph if int8 and self._of_graph is not None else self._stated
->>>>>>> 63a5fc2 (A file says what each of its weights stands for, and a weight with other values than the graph's fails it)
 
 
 class Target(Protocol):

@@ -129,7 +129,7 @@ def test_a_file_with_another_weight_fails() -> None:
     )
     outcome, reasons = gates.judge(record, Gates())
     assert outcome == "fail"
-    assert reasons == ["the file holds another weight than the graph it was made from: body.0, it is transposed"]
+    assert reasons == ["conversion: the file holds another weight than the graph: body.0, it is transposed"]
 
 
 class Layers(nn.Module):
