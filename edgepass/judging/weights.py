@@ -133,7 +133,7 @@ def _how(want: Stated, found: _Found) -> str:
     # The form and the order that are nearest.
     x, y, most = min(_pairs(want, found), key=lambda pair: float(np.abs(pair[0] - pair[1]).mean()))
     channels = x.reshape(len(x), -1), y.reshape(len(y), -1), most.reshape(len(most), -1)
-    off = (np.abs(channels[0] - channels[1]) > channels[2]).any(1)
+    off = np.atleast_1d((np.abs(channels[0] - channels[1]) > channels[2]).any(1))
     if not channels[1][off].any():
         return f"{off.sum()} of its {len(off)} channels are zero"
     norm = np.maximum((channels[0] ** 2).sum(1), np.finfo(np.float32).tiny)

@@ -1,5 +1,6 @@
 """Weights' values: what a file holds is what the graph computes with, in whatever layout, and nothing else passes."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,9 +59,8 @@ def test_a_square_weight_that_is_transposed_is_told() -> None:
         (lambda w: normal(5, 3, seed=1), "it differs by up to"),
     ],
 )  # fmt: skip
-def test_another_weight_is_told(change: object, told: str) -> None:
+def test_another_weight_is_told(change: Callable[[np.ndarray], np.ndarray], told: str) -> None:
     model = normal(5, 3)
-    assert callable(change)
     stored = change(model).astype(np.float32)
     found = weights.compare([Stated(name="l", layout="OI", forms=(model,))], [weight(stored)], [stored])
     assert found.compared == 1
