@@ -243,8 +243,8 @@ def _run(folder: Path, calibration_samples: int, evaluation_samples: int | None)
 def _pt2(path: Path) -> Task:
     if not path.is_file():
         raise InputError(f"no file {path}; torch.export.save writes one")
-    _child.inspect("eager", path)  # a broken or hostile archive is met by a child, not by this process
-    program = load_program(path)
+    seen = _child.inspect("eager", path)  # a broken or hostile archive is met by a child, not by this process
+    program = load_program(path, seen.content_sha256)
     args, kwargs = program.example_inputs or ((), {})
     if kwargs or not args:
         raise InputError(

@@ -1,32 +1,29 @@
-"""Reads a torch.export archive (.pt2) without letting it run code of its own.
+"""Reads a torch.export archive (.pt2) without letting it run code of its own, or read more than it holds.
 
-torch.export.load of torch 2.13 executes what a file says in several places (torch/export/pt2_archive/_package.py,
-torch/_export/serde/serialize.py, torch/export/_unlift.py):
-  * weights and constants marked use_pickle, and custom or opaque objects, are unpickled;
-  * sample inputs and legacy .pt weights are read with weights_only=True, and when that fails again without it;
-  * when anything raises RuntimeError, the file is taken for the format of torch 2.7, whose parts are read likewise;
-  * AOTInductor parts are shared libraries, loaded at once;
-  * symbolic shapes go through sympy.sympify, which evaluates, and guards through exec;
-  * operators are looked up by walking attributes from `torch`.
-So the parts are checked first, by the same reader that loads them: only JSON, raw tensors and sample inputs that the
-restricted unpickler accepts; shapes built from known symbols; operators of torch.ops, operator and math. Guards are
-dropped.
+torch.export.load of torch 2.13 unpickles weights, constants and sample inputs when a file says so, loads the shared
+libraries in it, fills an emptied weight with zeros, inflates whatever is compressed, and executes parts of the
+program's text (see `_grammar.py`). So the archive is read once, into memory, by the readers here, and torch is given
+the checked program and tensors made of checked bytes; what torch.export.save does not write is refused.
 """
 
-import ast
-import json
+import hashlib
+import math
 import re
 from collections import Counter
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepass.errors import ArtifactError
+import numpy as np
+
+from edgepass.errors import ArtifactError, first_line, one_line
 from edgepass.judging.manifest import TensorSpec, Weight
 from edgepass.runtimes import Contents
+from edgepass.runtimes.eager import _grammar, _parts
+from edgepass.runtimes.eager._parts import Foreign
 
 if TYPE_CHECKING:
+    import torch
     from torch.export import ExportedProgram
 
 _PARTS = re.compile(
@@ -34,40 +31,24 @@ _PARTS = re.compile(
     r"|models/\w+\.json|data/sample_inputs/\w+\.pt|extra/.*"
     r"|data/(weights|constants)/(\w+_(weights|constants)_config\.json|(weight|tensor)_\d+)"
 )
-_TARGET = re.compile(
-    r"torch\.ops\.(?!load_library|loaded_libraries|import_module)[A-Za-z]\w*\.(?!from_file)\w+(\.\w+)?"
-    r"|torch\.(_?sym_\w+)|_operator\.[a-z]\w*|math\.[a-z]\w*"
-)
-_SYMPY = frozenset(
+FORM = {"archive_format": b"pt2", "archive_version": b"0", "byteorder": b"little"}
+
+
+def load_program(path: Path, sha256: str | None = None) -> "ExportedProgram":
+    """The program of the archive, whose hash is `sha256` where one is given.
+
+    ArtifactError when it is not one, when loading it would run code of its own, or when it is another file by now.
     """
-    Symbol Integer Rational Float Add Mul Pow Mod Max Min Abs floor ceiling Eq Ne Lt Le Gt Ge And Or Not true false
-    Equality Unequality LessThan GreaterThan StrictLessThan StrictGreaterThan FloorDiv CeilDiv CleanDiv PythonMod
-    ModularIndexing Where Identity ToFloat TruncToInt TruncToFloat RoundToInt FloorToInt CeilToInt IntTrueDiv
-    FloatTrueDiv PowByNatural FloatPow LShift RShift BitwiseFn_bitwise_and BitwiseFn_bitwise_or
-    """.split()  # noqa: SIM905 (fifty quoted names would be longer)
-)
-_SYNTAX = (ast.Expression, ast.Call, ast.Name, ast.Load, ast.Constant, ast.keyword, ast.UnaryOp, ast.USub)
-
-
-def load_program(path: Path) -> "ExportedProgram":
-    """The program of the archive; ArtifactError when it is not one, or when loading it would run code of its own."""
-    from torch.export.pt2_archive._package import load_pt2
-
-    _check(path)
-    # Not torch.export.load: that falls back to an older, pickled format.
-    programs = load_pt2(str(path)).exported_programs
-    if len(programs) != 1:
-        raise ArtifactError(
-            f"{path} holds {len(programs)} programs where one is wanted; save it with torch.export.save"
-        )
-    (program,) = programs.values()
-    program._guards_code = []
-    return program
+    content = _read(path)
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise ArtifactError(f"{path} changed while it was being read; run the command again when nothing writes to it")
+    return _load(content, path)
 
 
 def inspect(path: Path) -> Contents:
     """Weights, by qualified name, and operations; nothing planned, nothing delegated."""
-    program = load_program(path)
+    content = _read(path)
+    program = _load(content, path)
     signature = program.graph_signature
     tensors = {node.name: node.meta.get("val") for node in program.graph.nodes}
     weights = [
@@ -82,75 +63,167 @@ def inspect(path: Path) -> Contents:
         outputs=[_spec(str(name), tensors.get(str(name))) for name in signature.user_outputs],
         weights=weights,
         ops=dict(sorted(ops.items())),
+        content_sha256=hashlib.sha256(content).hexdigest(),
     )
 
 
-def _check(path: Path) -> None:
-    import torch
-    from torch.export.pt2_archive._package import PT2ArchiveReader
-
+def _read(path: Path) -> bytes:
     try:
-        reader = PT2ArchiveReader(str(path))
-        names = reader.get_file_names()
-    except Exception:
-        raise ArtifactError(f"{path} is not a .pt2 archive; write one with torch.export.save") from None
-    for name in names:
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _load(content: bytes, path: Path) -> "ExportedProgram":
+    try:
+        return _program(_parts.read(content))
+    except Foreign as reason:
+        raise ArtifactError(
+            f"{path} is refused because {one_line(str(reason))}, and edgepass reads only what torch.export.save writes "
+            "of plain tensors and operators; save it so, on the CPU, or name file.py:get_model"
+        ) from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ArtifactError(
+            f"{path} cannot be read as a torch.export program ({type(error).__name__}: {one_line(first_line(error))}); "
+            "it is corrupt or of another version: save it with torch.export.save of torch 2.13"
+        ) from None
+
+
+def _program(parts: dict[str, bytes]) -> "ExportedProgram":
+    from torch._export.serde import schema
+    from torch._export.serde.serialize import ExportedProgramDeserializer, _dict_to_dataclass
+
+    for name in parts:
         if not _PARTS.fullmatch(name):
-            raise _refusal(path, f"its part {name[:80]!r} can hold code")
-        if name.endswith("_config.json"):
-            for key, item in json.loads(reader.read_bytes(name))["config"].items():
-                if item["use_pickle"] or not re.fullmatch(r"(weight|tensor)_\d+", item["path_name"]):
-                    raise _refusal(path, f"its tensor {key[:80]!r} is pickled")
-        elif name.startswith("models/"):
-            _check_program(path, json.loads(reader.read_bytes(name)))
-        elif name.endswith(".pt"):
-            try:
-                torch.load(BytesIO(reader.read_bytes(name)), weights_only=True)
-            except Exception:
-                raise _refusal(path, "its sample inputs are pickled objects") from None
+            raise Foreign(f"its part {name[:80]!r} can hold code")
+    for name, said in FORM.items():
+        if parts.get(name, said if name == "byteorder" else b"") != said:
+            raise Foreign(f"its {name} is not {said.decode()}")
+    models = [name for name in parts if name.startswith("models/")]
+    if len(models) != 1:
+        raise Foreign(f"it holds {len(models)} programs where one is wanted")
+    model = models[0].removeprefix("models/").removesuffix(".json")
+    program = _grammar.parse(parts[models[0]])
+    state = _tensors(parts, "weights", "weight", model)
+    constants = _tensors(parts, "constants", "tensor", model)
+    example = _example(_part(parts, f"data/sample_inputs/{model}.pt"))
+    made: Any = _dict_to_dataclass(schema.ExportedProgram, program)
+    read: ExportedProgram = ExportedProgramDeserializer().deserialize(made, state, constants, example)
+    return read
 
 
-def _check_program(path: Path, program: Any) -> None:
-    for key, value in _walk(program):
-        if key == "target" and isinstance(value, str) and not _TARGET.fullmatch(value):
-            raise _refusal(path, f"it calls {value[:80]!r}, which is no operator")
-        if key == "expr_str" and not _is_shape(value):
-            raise _refusal(path, "a shape in it is no expression of known symbols")
-        if key in {"in_spec", "out_spec"} and isinstance(value, str) and "defaultdict" in value:
-            raise _refusal(path, "its arguments name a module to import")
+def _part(parts: dict[str, bytes], name: str) -> bytes:
+    if name not in parts:
+        raise Foreign(f"its part {name!r} is missing")
+    return parts[name]
 
 
-def _walk(value: Any) -> Iterator[tuple[str, Any]]:
+def _tensors(parts: dict[str, bytes], folder: str, stem: str, model: str) -> "dict[str, torch.Tensor]":
+    """Weights or constants by qualified name; those that share memory in the file share it again."""
+    from torch import nn
+    from torch._export.serde import schema
+    from torch._export.serde.serialize import _dict_to_dataclass
+
+    text = _grammar.loads(_part(parts, f"data/{folder}/{model}_{folder}_config.json"))
+    _grammar.check(text)
+    payload: Any = _dict_to_dataclass(schema.PayloadConfig, text)
+    storages: dict[str, torch.UntypedStorage] = {}
+    found: dict[str, torch.Tensor] = {}
+    for name, item in payload.config.items():
+        if item.use_pickle or item.tensor_meta is None or not re.fullmatch(rf"{stem}_\d+", item.path_name):
+            raise Foreign(f"its tensor {name[:80]!r} is pickled")
+        if item.path_name not in storages:
+            storages[item.path_name] = _storage(_part(parts, f"data/{folder}/{item.path_name}"))
+        tensor = _tensor(name, item.tensor_meta, storages[item.path_name])
+        found[name] = nn.Parameter(tensor, requires_grad=item.tensor_meta.requires_grad) if item.is_param else tensor
+    return found
+
+
+def _storage(content: bytes) -> "torch.UntypedStorage":
+    """The bytes in memory that torch has aligned."""
+    import torch
+
+    held = torch.empty(len(content), dtype=torch.uint8)
+    held.numpy()[:] = np.frombuffer(content, np.uint8)
+    return held.untyped_storage()
+
+
+def _tensor(name: str, meta: Any, storage: "torch.UntypedStorage") -> "torch.Tensor":
+    """A view of the storage, which must hold every element of it: torch would take an empty one for zeros."""
+    import torch
+    from torch._export.serde import schema
+    from torch._export.serde.serialize import deserialize_scalar_type
+
+    if meta.layout != schema.Layout.Strided or meta.device.type != "cpu":
+        raise Foreign(f"its tensor {name[:80]!r} is not a dense one on the CPU")
+    numbers = [*meta.sizes, *meta.strides, meta.storage_offset]
+    if len(meta.sizes) != len(meta.strides) or any(n.type != "as_int" or n.value < 0 for n in numbers):
+        raise Foreign(f"its tensor {name[:80]!r} has no shape in numbers")
+    shape, strides, offset = [n.value for n in meta.sizes], [n.value for n in meta.strides], meta.storage_offset.value
+    dtype = deserialize_scalar_type(meta.dtype)
+    reach = offset + 1 + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+    wanted = reach * dtype.itemsize if math.prod(shape) else 0
+    if wanted > storage.nbytes():
+        raise Foreign(f"its tensor {name[:80]!r} needs {wanted} bytes and has {storage.nbytes()}")
+    return torch.empty(0, dtype=dtype).set_(storage, offset, shape, strides)
+
+
+def _example(content: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The example arguments, positional and by keyword, by torch's own reader of pickles that only makes tensors.
+
+    The bytes of each tensor are those of the part that it names, and exactly as many: torch's reader would go on
+    reading past the end of a shorter one.
+    """
+    import torch
+    from torch import _weights_only_unpickler as restricted
+
+    parts = _parts.read(content, "its part of sample inputs")
+    storages: dict[str, torch.UntypedStorage] = {}
+
+    def storage_of(said: Any) -> torch.TypedStorage:
+        kind, storage, key, _, count = said
+        dtype = torch.uint8 if storage is torch.UntypedStorage else storage.dtype
+        held = _part(parts, f"data/{key}")
+        if kind != "storage" or count * dtype.itemsize != len(held):
+            raise Foreign("its sample inputs are not of the size that they say")
+        storages.setdefault(key, _storage(held))
+        return torch.TypedStorage(wrap_storage=storages[key], dtype=dtype, _internal=True)
+
+    reader: Any = restricted.Unpickler(BytesIO(_part(parts, "data.pkl")), encoding="utf-8")
+    reader.persistent_load = storage_of
+    try:
+        example = reader.load()
+    except Foreign:
+        raise
+    except Exception:
+        raise Foreign("its sample inputs are pickled objects") from None
+    if any(storage.nbytes() != len(parts[f"data/{key}"]) for key, storage in storages.items()):
+        raise Foreign("its sample inputs are larger than what it holds of them")  # torch makes a storage grow
+    match example:
+        case (tuple() as args, dict() as kwargs):
+            _check_plain([args, kwargs])
+            return args, kwargs
+        case _:
+            raise Foreign("its sample inputs are no arguments of a call")
+
+
+def _check_plain(value: Any) -> None:
+    import torch
+
     todo = [value]
     while todo:
         item = todo.pop()
-        if isinstance(item, dict):
-            yield from item.items()
-            todo.extend(item.values())
-        elif isinstance(item, list):
+        if type(item) in (tuple, list):
             todo.extend(item)
-
-
-def _is_shape(text: Any) -> bool:
-    try:
-        nodes = list(ast.walk(ast.parse(text, mode="eval")))
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        return False
-    for node in nodes:
-        if not isinstance(node, _SYNTAX):
-            return False
-        if isinstance(node, ast.Name) and node.id not in _SYMPY:
-            return False
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and not re.fullmatch(r"[\w.+-]+", node.value):
-            return False
-    return True
-
-
-def _refusal(path: Path, reason: str) -> ArtifactError:
-    return ArtifactError(
-        f"{path} is refused because {reason}, and edgepass runs none that comes in a file; "
-        "export the model to .pt2 with plain tensors as inputs and weights, or name file.py:get_model"
-    )
+        elif type(item) is dict:
+            todo.extend([*item, *item.values()])
+        elif type(item) in (torch.Tensor, torch.nn.Parameter):
+            if item.layout != torch.strided or item.device.type != "cpu":
+                raise Foreign("its sample inputs are not dense tensors on the CPU")
+        elif not (item is None or type(item) in (bool, int, float, str)):
+            raise Foreign("its sample inputs are more than tensors and numbers")
 
 
 def _spec(name: str, value: Any) -> TensorSpec:
