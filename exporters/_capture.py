@@ -18,7 +18,12 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
 from edgepass.errors import CaptureError, first_line
+from edgepass.exporters._canonical import restate
+from edgepass.exporters._canonical._fold import fold
+from edgepass.exporters._canonical._outputs import plain
 
+NAMED = 3
+"""Tensors that a sentence names, of many."""
 CORE_NAMESPACES = ("aten", "prim", "prims", "quantized_decomposed", "_operator", "higher_order")
 
 
@@ -29,12 +34,14 @@ class Program:
     `args`: the example arguments; they fix every shape but a dynamic batch.
     `keep`: modules that the model itself wants kept in float32, whatever the recipe.
     `max_batch`: upper bound of a dynamic first dimension; None when the batch is fixed.
+    `notes`: what a reader of any file made of it should know.
     """
 
     exported: ExportedProgram
     args: tuple[Tensor, ...]
     keep: tuple[str, ...] = ()
     max_batch: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def dynamic_shapes(self) -> tuple[Any, ...] | None:
@@ -60,6 +67,7 @@ def capture(
     says nothing by the Python function that the operation was defined with.
     Raises CaptureError naming the user's line, or the operation for which there is no formula.
     """
+    _refuse_doubles(model, args)
     # A view of a larger array may have strides of 0 along dimensions of 1, which ExecuTorch refuses.
     args = tuple(arg.detach().clone(memory_format=torch.contiguous_format) for arg in args)
     if max_batch is not None:  # torch.export takes a dimension of 1 for one that is always 1
@@ -81,10 +89,24 @@ def capture(
             f"the model changes its buffer {', '.join(changed)} in forward, and a file that is run afresh keeps "
             "no state; make it an input and an output, or leave it out in evaluation mode"
         )
-    _pack(exported)
+    dense(exported)
     program = Program(exported=exported, args=args, keep=tuple(getattr(model, "keep_float", ())), max_batch=max_batch)
-    formulas = _formulas(exported, decompositions or {})
-    return replace(program, exported=program.retrace(_decomposed(exported, formulas))) if formulas else program
+    if formulas := _formulas(exported, decompositions or {}):
+        program = replace(program, exported=program.retrace(_decomposed(exported, formulas)))
+    return _canonical(program)
+
+
+def _canonical(program: Program) -> Program:
+    """The program in canonical forms; see edgepass.exporters._canonical."""
+    module: GraphModule = program.exported.module()
+    if restate(module):
+        program = replace(program, exported=program.retrace(module))
+        module = program.exported.module()
+    folded = fold(module)
+    changed, notes = plain(module)
+    if folded or changed:
+        program = replace(program, exported=program.retrace(module), notes=tuple(notes))
+    return program
 
 
 @contextmanager
@@ -120,24 +142,42 @@ def _dynamic(args: tuple[Tensor, ...], max_batch: int | None) -> tuple[Any, ...]
     return tuple({0: batch} for _ in args)
 
 
-def _pack(exported: ExportedProgram) -> None:
-    """Lay every weight and constant out in the order of its dimensions; the model itself keeps what it has.
+def dense(exported: ExportedProgram) -> None:
+    """Lay every weight and constant out in the order of its dimensions, in memory of its own; the model keeps its own.
 
     litert-torch 0.10 knows a constant by its address, and of a transposed one it makes a copy, whose address is soon
     the next one's: constants of one shape all become the first, without a word. ExecuTorch 1.5 fails on transposed
-    buffers that are not in the state ("Missing input spec").
+    buffers that are not in the state ("Missing input spec"), and of a part of a tensor it writes the tensor's start.
     """
     packed: dict[str, Tensor] = {}
     for table in (exported._state_dict, exported._constants):
         for name, tensor in table.items():
-            if isinstance(tensor, Tensor) and not tensor.is_contiguous():
-                dense = tensor.detach().contiguous()
+            if isinstance(tensor, Tensor) and not _owns_its_memory(tensor):
+                own = tensor.detach().clone(memory_format=torch.contiguous_format)
                 is_parameter = isinstance(tensor, nn.Parameter)
-                packed[name] = table[name] = nn.Parameter(dense, tensor.requires_grad) if is_parameter else dense
+                packed[name] = table[name] = nn.Parameter(own, tensor.requires_grad) if is_parameter else own
     targets = {spec.arg.name: spec.target for spec in exported.graph_signature.input_specs}
     for node in exported.graph.nodes:
         if node.op == "placeholder" and targets.get(node.name) in packed:
             node.meta["val"] = node.meta["val"].contiguous()
+
+
+def _owns_its_memory(tensor: Tensor) -> bool:
+    """Whether it lies dense, and its memory holds nothing else."""
+    return tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+
+
+def _refuse_doubles(model: nn.Module | ExportedProgram, args: tuple[Tensor, ...]) -> None:
+    """Raise CaptureError for float64 among what goes in and what is kept."""
+    state = model.state_dict if isinstance(model, ExportedProgram) else model.state_dict()
+    named = {f"input {number}": arg for number, arg in enumerate(args)} | state
+    doubles = [name for name, value in named.items() if isinstance(value, Tensor) and value.dtype == torch.float64]
+    if doubles:
+        more = f" and {len(doubles) - NAMED} more" if len(doubles) > NAMED else ""
+        raise CaptureError(
+            f"the model is in float64 ({', '.join(doubles[:NAMED])}{more}), which phones do not compute in; "
+            "make it float32 with model.float(), and give it float32 arguments and data"
+        )
 
 
 def _changed_buffers(exported: ExportedProgram) -> list[str]:

@@ -22,7 +22,7 @@ spares: Spares = {}
 quantizes: frozenset[Scheme] = frozenset({"weight-only"})
 dynamic_batch = None
 
-REWRITES = ("rms_norm", "recurrent", "alias")
+REWRITES = ("rms_norm", "recurrent", "alias", "copies")
 WEIGHTED = ("linear", "conv", "conv_transpose")
 EVERY_WEIGHT = 0
 """Elements below which coremltools leaves a weight alone: none, where its default of 2048 skips small models whole."""

@@ -4,8 +4,8 @@
     after    query·scale ─ bmm(keyᵀ) ─ (+ mask) ─ softmax ─ bmm(value) ─ out      batch and heads folded into one axis
 
 The stock decomposition guards against rows that are masked whole, with any/eq/where operations that leave every
-delegate; it is also what makes a view fail on transposed inputs. A row that is masked whole gives the mean of the
-values here and zeros there: a model that relies on those zeros must mask afterwards.
+delegate; it is also what makes a view fail on transposed inputs. A row that is masked whole would give the mean of the
+values: capture has opened such rows and puts zeros in their place (exporters/_canonical/hidden_rows.py).
 
 Letters: N batch times heads, S queries, T keys, E width.
 """
@@ -15,8 +15,10 @@ from torch import Tensor
 
 from edgepass.rewrites import constant
 
-MASKED = -1e4
-"""Added to a masked score. exp(-1e4) is 0 in float32; -inf would be NaN once a quantiser meets it."""
+
+def masked(dtype: torch.dtype) -> float:
+    """What is added to a masked score: below every score, and finite when added twice; -inf less -inf would be NaN."""
+    return torch.finfo(dtype).min / 2
 
 
 def attention(
@@ -45,12 +47,14 @@ def attention(
     factor = query.shape[-1] ** -0.5 if scale is None else scale
     scores_NST = torch.bmm(q_NSE * constant(factor, query), k_NTE.transpose(1, 2))
     if is_causal:
-        scores_NST = scores_NST + torch.full((queries, keys), MASKED, dtype=query.dtype).triu(1)
+        scores_NST = scores_NST + torch.full((queries, keys), masked(query.dtype), dtype=query.dtype).triu(1)
     if attn_mask is not None:
         mask = attn_mask
         if mask.dtype == torch.bool:
-            mask = torch.where(mask, 0.0, MASKED).to(query.dtype)
-        scores_NST = (scores_NST.reshape(*lead, queries, keys) + mask.clamp(min=MASKED)).reshape(-1, queries, keys)
+            mask = torch.where(mask, 0.0, masked(query.dtype)).to(query.dtype)
+        scores_NST = (scores_NST.reshape(*lead, queries, keys) + mask.clamp(min=masked(query.dtype))).reshape(
+            -1, queries, keys
+        )
     out_NSV = torch.bmm(torch.softmax(scores_NST, -1), v_NTV)
     return out_NSV.reshape(*lead, queries, value.shape[-1])
 

@@ -10,6 +10,7 @@ from torch.fx import GraphModule
 
 from edgepass import rewrites
 from edgepass.exporters import Job, Lowered
+from edgepass.exporters._capture import dense
 from edgepass.judging.manifest import Fallback
 from edgepass.quantize.float16 import to_float16
 
@@ -56,6 +57,9 @@ def lower(
     # Dequantised int8 weights are constants too, and folding those would undo the recipe.
     skip: Any = set(_QUANT_PRIMITIVES)  # annotated for edge operations; this program is not one yet
     program = constant_prop_pass(program, custom_skip_targets=skip)
+    # What it has folded keeps its strides, and parts of one tensor share its memory; the serialiser writes a constant
+    # from the start of its memory on, and the runtime refuses strides that it did not expect.
+    dense(program)
     return to_edge_transform_and_lower(program, partitioner=list(partitioners))
 
 

@@ -1,0 +1,23 @@
+"""A copy as a product with one.
+
+    before   x ─ clone ─ y                   after   x ─ (· 1) ─ y
+
+coremltools 9.0 takes a copy for the tensor itself, and then refuses an output that is an input ("Main block's input
+name is different from its corresponding var's name"). What it can do without a product, it takes out again.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def clone(x: Tensor, **layout: Any) -> Tensor:
+    """x."""
+    if x.dtype == torch.bool:
+        left_alone: Tensor = NotImplemented  # what torch.export takes for "not decomposed"
+        return left_alone
+    return x * 1
+
+
+TABLE = {torch.ops.aten.clone.default: clone}

@@ -1,0 +1,85 @@
+"""Which nodes of a graph are constant, and their values."""
+
+from functools import reduce
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._ops import OpOverload
+from torch.fx import GraphModule, Node
+from torch.fx.node import map_arg
+
+
+class Constants:
+    """Nodes whose values no input decides. A value is computed when it is asked for, and kept."""
+
+    def __init__(self, module: GraphModule) -> None:
+        self.module = module
+        self.nodes: set[Node] = set()
+        self.weights: dict[Node, frozenset[str]] = {}
+        """Constant node -> names of the parameters that it is made of."""
+        self._values: dict[Node, Any] = {}
+        changed = _changed(module)
+        for node in module.graph.nodes:
+            if node in changed:
+                continue
+            if node.op == "get_attr":
+                value = _attribute(module, str(node.target))
+                if isinstance(value, Tensor):
+                    self.nodes.add(node)
+                    is_weight = isinstance(value, nn.Parameter)
+                    self.weights[node] = frozenset({str(node.target)} if is_weight else ())
+            elif _is_pure(node) and all(argument in self.nodes for argument in node.all_input_nodes):
+                self.nodes.add(node)
+                self.weights[node] = frozenset().union(*(self.weights[a] for a in node.all_input_nodes))
+
+    def is_weight(self, node: Any) -> bool:
+        """Whether `node` is a parameter, or made of parameters alone."""
+        return isinstance(node, Node) and bool(self.weights.get(node))
+
+    def value(self, node: Node) -> Any:
+        """Of a constant node."""
+        if node not in self._values:
+            with torch.no_grad():
+                if node.op == "get_attr":
+                    self._values[node] = _attribute(self.module, str(node.target))
+                else:
+                    args, kwargs = map_arg((node.args, node.kwargs), self.value)
+                    self._values[node] = node.target(*args, **kwargs)  # type: ignore[operator]  # a call_function node
+        return self._values[node]
+
+    def elements(self, names: frozenset[str]) -> int:
+        """Of these parameters together."""
+        return sum(prod(_attribute(self.module, name).shape) for name in names)
+
+
+def _attribute(module: GraphModule, name: str) -> Any:
+    return reduce(getattr, name.split("."), module)
+
+
+def _changed(module: GraphModule) -> set[Node]:
+    """Nodes whose memory an operation may write to: its first argument, and what that was made of."""
+    todo = [
+        node.all_input_nodes[0]
+        for node in module.graph.nodes
+        if isinstance(node.target, OpOverload) and node.target._schema.is_mutable and node.all_input_nodes
+    ]
+    found: set[Node] = set()
+    while todo:
+        node = todo.pop()
+        if node not in found:
+            found.add(node)
+            todo.extend(node.all_input_nodes)
+    return found
+
+
+def _is_pure(node: Node) -> bool:
+    """Whether a node is an operation that gives the same for the same arguments and changes none of them."""
+    if node.op != "call_function":
+        return False
+    if not isinstance(node.target, OpOverload):
+        return getattr(node.target, "__name__", "") == "getitem"
+    tags = node.target.tags
+    random = torch.Tag.nondeterministic_seeded in tags
+    return not random and not node.target._schema.is_mutable

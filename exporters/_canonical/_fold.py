@@ -1,0 +1,100 @@
+"""What weights alone decide, computed once.
+
+    before   v, g ─ weight_norm ─ W ─┐              after   W ─┐
+                                x ─ linear ─ y              x ─ linear ─ y
+
+A quantiser makes only a constant int8, and a weight that is computed is none. Never folded is what would take more room
+than the weights that it is made of, a table spread over a batch, say; a computed weight of a layer always is.
+"""
+
+from collections import deque
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+from edgepass.exporters._canonical._constants import Constants
+from edgepass.quantize.pt2e import WEIGHTED
+
+
+def fold(module: GraphModule) -> bool:
+    """Put constants in the place of arithmetic on parameters, in the graph of `module`; whether there was any."""
+    constants = Constants(module)
+    made: list[str] = []
+    ends = [node for node in module.graph.nodes if node in constants.nodes and set(node.users) - constants.nodes]
+    todo = deque(ends)
+    folded: list[Node] = []
+    while todo:
+        node = todo.popleft()
+        if node.op == "get_attr" or not constants.weights[node] or node in folded:
+            continue
+        if _is_worth_it(node, constants):
+            _put(module, node, constants, made)
+            folded.append(node)
+        else:
+            todo.extend(node.all_input_nodes)
+    if not folded:
+        return False
+    before = _used(module)
+    module.graph.eliminate_dead_code(lambda node: node not in constants.nodes and node.op != "get_attr")
+    for name in before - _used(module):
+        _forget(module, name)
+    module.graph.lint()
+    module.recompile()
+    return True
+
+
+def _is_worth_it(node: Node, constants: Constants) -> bool:
+    value = constants.value(node)
+    if not isinstance(value, Tensor):
+        return False
+    is_layers_weight = any(user.target in WEIGHTED and user.args[1] is node for user in node.users)
+    return is_layers_weight or value.numel() <= constants.elements(constants.weights[node])
+
+
+def _put(module: GraphModule, node: Node, constants: Constants, made: list[str]) -> None:
+    """The value of `node` as a parameter beside the largest of those that it is made of; one of equal value serves."""
+    value = constants.value(node).detach()
+    names = constants.weights[node]
+    largest = max(sorted(names), key=lambda name: module.get_parameter(name).numel())
+    same = next((name for name in (*sorted(names), *made) if _equal(module.get_parameter(name), value)), None)
+    if same is None:
+        same = _free_name(module, _plain_name(largest))
+        owner = module.get_submodule(same.rpartition(".")[0])
+        own = value.clone(memory_format=torch.contiguous_format)
+        owner.register_parameter(same.rpartition(".")[2], nn.Parameter(own, requires_grad=False))
+        made.append(same)
+    with module.graph.inserting_before(node):
+        constant = module.graph.get_attr(same)
+    constant.meta = dict(node.meta)
+    for user in list(node.users):
+        if user not in constants.nodes:
+            user.replace_input_with(node, constant)
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Whether one may stand for the other. Vectors never do: an int8 bias is in the steps of its own layer."""
+    return a.dim() > 1 and a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
+
+
+def _plain_name(name: str) -> str:
+    """Of a parametrised weight, the name that it has in the layer."""
+    head, dot, tail = name.rpartition(".parametrizations.")
+    return f"{head}.{tail.partition('.')[0]}" if dot else name
+
+
+def _free_name(module: GraphModule, name: str) -> str:
+    owner_name, _, leaf = name.rpartition(".")
+    owner = module.get_submodule(owner_name)
+    tried = (leaf if n < 0 else f"{leaf}_{n}" for n in range(-1, 1 << 20))
+    free = next(other for other in tried if not hasattr(owner, other))
+    return f"{owner_name}.{free}" if owner_name else free
+
+
+def _used(module: GraphModule) -> set[str]:
+    return {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
+
+
+def _forget(module: GraphModule, name: str) -> None:
+    owner_name, _, leaf = name.rpartition(".")
+    delattr(module.get_submodule(owner_name), leaf)

@@ -1,0 +1,51 @@
+"""A convolution that says its padding in a word, as one that says it in numbers.
+
+    before   x ─ conv("same") ─ y            after   x ─ conv(padding n) ─ y            where both sides get n
+                                             or      x ─ pad(n, n + 1) ─ conv ─ y       under an even kernel
+
+Quantisers annotate the operation with numbers only, and executorch 1.5.1 cannot run an even kernel with "same".
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+from torch.nn import functional
+
+from edgepass.exporters._canonical._constants import Constants
+
+ATEN = torch.ops.aten
+PLAIN: dict[Any, Callable[..., Tensor]] = {
+    ATEN.conv1d.padding: ATEN.conv1d.default,
+    ATEN.conv2d.padding: ATEN.conv2d.default,
+    ATEN.conv3d.padding: ATEN.conv3d.default,
+}
+
+
+def formula(node: Node, constants: Constants) -> Callable[..., Tensor] | None:
+    """The convolution with its padding in numbers."""
+    plain = PLAIN.get(node.target)
+    return None if plain is None else _numbered(plain)
+
+
+def _numbered(plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def convolution(
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Sequence[int] = (1,),
+        padding: str = "valid",
+        dilation: Sequence[int] = (1,),
+        groups: int = 1,
+    ) -> Tensor:
+        kernel = weight.shape[2:]
+        steps = list(dilation) * len(kernel) if len(dilation) == 1 else list(dilation)
+        sides = [step * (size - 1) * (padding == "same") for step, size in zip(steps, kernel, strict=True)]
+        if any(both % 2 for both in sides):
+            x = functional.pad(x, [n for both in reversed(sides) for n in (both // 2, both - both // 2)])
+            sides = [0 for _ in sides]
+        return plain(x, weight, bias, stride, [both // 2 for both in sides], dilation, groups)
+
+    return convolution
