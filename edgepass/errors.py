@@ -5,7 +5,8 @@ EdgepassError                 exit 1   a fault of edgepass itself
 │   ├── UnknownNameError               a preset, recipe, target … that does not exist; names the nearest
 │   ├── CaptureError                   torch.export cannot capture the model; names the user's line
 │   ├── RefusedError                   a target cannot do what the recipe asks; names the nearest recipe
-│   ├── ArtifactError                  a file that is corrupt, or that crashes its runtime
+│   ├── ArtifactError                  a file that cannot be judged: its runtime needs more, or lacks something
+│   │   └── DamagedError               one that is corrupt, or that crashes its runtime
 │   └── DeviceOnlyError                a file that nothing on this host can run; names what it needs
 └── MissingExtraError         exit 4   an optional dependency is absent; names the pip line
 
@@ -51,6 +52,14 @@ class RefusedError(InputError):
 
 class ArtifactError(InputError):
     """A file that cannot be read, or that its runtime cannot survive."""
+
+
+class DamagedError(ArtifactError):
+    """A file that is no good as it is. `fact` leaves out the advice, which is none for a file just written."""
+
+    def __init__(self, fact: str) -> None:
+        self.fact = fact
+        super().__init__(f"{fact}; it is corrupt, incomplete or of another version: copy it again, or export it again")
 
 
 class DeviceOnlyError(InputError):

@@ -1,8 +1,9 @@
 """The whole story on one page: a model and a budget in, judged files out."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import metadata
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 import edgepass.exporters as exporters
 from edgepass import staging
-from edgepass.errors import DeviceOnlyError, InputError
+from edgepass.errors import ArtifactError, DeviceOnlyError, InputError, RefusedError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import Program, capture
 from edgepass.judging import gates, host, manifest, sampling, verdict
@@ -41,24 +42,30 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is to be written: every recipe for every target. Checked when made, before any model is loaded."""
+    """What is to be written: every recipe for every target. Checked when made, before any model is loaded.
+
+    `refused`: (target, recipe) -> why, where a target cannot do what others can.
+    """
 
     targets: tuple[str, ...]
     recipes: tuple[Recipe, ...]
     max_batch: int | None = None
+    refused: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @staticmethod
     def of(targets: Sequence[str], names: Sequence[str], max_batch: int | None = None) -> "Plan":
-        """Raises UnknownNameError or RefusedError."""
-        plan = Plan(
-            targets=tuple(dict.fromkeys(targets)) or TARGETS,
-            recipes=tuple(recipes.read(name) for name in dict.fromkeys(names)) or (recipes.read(RECIPE),),
-            max_batch=max_batch,
-        )
-        for name in plan.targets:
-            for recipe in plan.recipes:
+        """Raises UnknownNameError, and RefusedError where no target can do any of it."""
+        chosen = tuple(dict.fromkeys(targets)) or TARGETS
+        read = tuple(recipes.read(name) for name in dict.fromkeys(names)) or (recipes.read(RECIPE),)
+        refused: dict[tuple[str, str], str] = {}
+        for name, recipe in product(chosen, read):
+            try:
                 exporters.check(exporters.target(name), name, recipe, max_batch)
-        return plan
+            except RefusedError as error:
+                refused[name, recipe.name] = str(error)
+        if len(refused) == len(chosen) * len(read):
+            raise RefusedError("; ".join(refused.values()))
+        return Plan(targets=chosen, recipes=read, max_batch=max_batch, refused=refused)
 
 
 def build(
@@ -82,7 +89,8 @@ def build(
     torchmetrics object, or a function of tensors (outputs [N, ...], targets [N, ...]) that says its direction, by
     (function, "higher" | "lower"), an attribute higher_is_better, or that argument; its attribute `output` may be the
     number of another output than the first, or "all" for a tuple.
-    Raises InputError and its kin (see edgepass.errors); a failed gate is in the verdict, not raised.
+    Raises InputError and its kin (see edgepass.errors); a failed gate, and a target that cannot take the model, is in
+    the verdict, not raised.
     """
     plan = Plan.of(targets, [recipe] if isinstance(recipe, str) else recipe)
     args = check_args(example_inputs, "example_inputs")
@@ -121,11 +129,19 @@ def export(
     calibrate = None if task.calibration is None else task.calibration.arguments
     with staging.folder(out, overwrite=overwrite) as folder:
         written = write(program, plan, task.name, folder, calibrate, say)
-        yardsticks = _yardsticks(program, plan, written, standard, folder, say)
+        yardsticks = _yardsticks(program, written, standard, folder, say)
         judged: list[tuple[ArtifactRecord, list[Array]]] = []
-        for candidate in written:
-            say(f"judging {candidate.path.name}")
-            judged.append(verdict.judge(candidate, standard, bounds, yardsticks[candidate.target]))
+        for asked in written:
+            if isinstance(asked, ArtifactRecord):
+                judged.append((asked, []))
+                continue
+            say(f"judging {asked.path.name}")
+            stick = yardsticks[asked.target]
+            record, outputs = verdict.judge(asked, standard, bounds, None if isinstance(stick, str) else stick)
+            # A float32 file is its own yardstick, and has said itself why it fails.
+            if isinstance(stick, str) and record.recipe != "fp32":
+                record = verdict.failed(record, stick)
+            judged.append((record, outputs))
         records = _golden(folder, task, standard, judged)
         result = manifest_of(task, standard, records, bounds)
         result.write(folder)
@@ -140,16 +156,24 @@ def write(
     folder: Path,
     calibrate: Callable[[], list[tuple[Tensor, ...]]] | None,
     say: Say = lambda line: None,
-) -> list[Candidate]:
-    """Convert: one quantised graph a recipe, one file a recipe and target."""
-    written: list[Candidate] = []
+) -> list[Candidate | ArtifactRecord]:
+    """Convert: one quantised graph a recipe, one file a recipe and target; a record of failure where there is none."""
+    written: list[Candidate | ArtifactRecord] = []
     for recipe in plan.recipes:
         job = Job(program, recipe, calibrate)
         expected = Expected(job.realised)
         for target_name in plan.targets:
             path = folder / f"{name}.{recipe.name}{exporters.target(target_name).suffix}"
-            say(f"writing {path.name}")
-            written.append(convert(target_name, job, path, expected))
+            why = plan.refused.get((target_name, recipe.name))
+            if why is None:
+                say(f"writing {path.name}")
+                try:
+                    written.append(convert(target_name, job, path, expected))
+                    continue
+                except RefusedError as error:
+                    staging.remove(path)
+                    why = str(error)
+            written.append(verdict.unwritten(target_name, exporters.target(target_name).runtime, recipe.name, why))
     return written
 
 
@@ -169,6 +193,7 @@ def convert(target_name: str, job: Job, path: Path, expected: Expected | None = 
         fallbacks=lowered.fallbacks,
         notes=[*lowered.notes, *exporters.spared(target_name, job)],
         expected=expected or Expected(job.realised),
+        fresh=True,
     )
 
 
@@ -180,14 +205,18 @@ def evaluation(task: Task) -> Samples:
 
 
 def _yardsticks(
-    program: Program, plan: Plan, written: list[Candidate], standard: Standard, folder: Path, say: Say
-) -> dict[str, Yardstick | None]:
-    """The float32 file of each target: one asked for, or one made for the comparison; None where it cannot run here."""
-    sticks: dict[str, Yardstick | None] = {}
+    program: Program, written: list[Candidate | ArtifactRecord], standard: Standard, folder: Path, say: Say
+) -> dict[str, Yardstick | str | None]:
+    """The float32 file of each target that has a file: one asked for, or one made for the comparison.
+
+    None where it cannot run here; a sentence where the target fails at it.
+    """
+    sticks: dict[str, Yardstick | str | None] = {}
     job = Job(program, recipes.read("fp32"))
-    for name in plan.targets:
+    candidates = [c for c in written if isinstance(c, Candidate)]
+    for name in dict.fromkeys(c.target for c in candidates):
         target = exporters.target(name)
-        asked = [c.path for c in written if c.target == name and c.recipe and c.recipe.scheme == "float32"]
+        asked = [c.path for c in candidates if c.target == name and c.recipe and c.recipe.scheme == "float32"]
         path = asked[0] if asked else folder / f".float{target.suffix}"
         say(f"measuring the float model as {target.suffix}")
         try:
@@ -196,6 +225,9 @@ def _yardsticks(
             sticks[name] = verdict.measure_float(path, target.runtime, standard)
         except DeviceOnlyError:
             sticks[name] = None
+        except (ArtifactError, RefusedError) as error:
+            said = verdict.said(error, path, fresh=True)
+            sticks[name] = f"the float32 model cannot be had as a file of {name}, so this one is not believed: {said}"
         finally:
             if not asked:
                 staging.remove(path)

@@ -74,6 +74,7 @@ def validate(
         wanted = exporters.requested(target, Job(program, chosen)) if chosen and known else []
         candidate = Candidate(path=file, target=target, runtime=files.runtime_of(file), recipe=chosen, requested=wanted)
         records.append(_judge(candidate, standard, bounds, before))
+    records += [a for a in made.artifacts if not a.file] if made else []
     return pipeline.manifest_of(task, standard, records, bounds)
 
 
@@ -82,10 +83,11 @@ def _is_output(path: Path) -> bool:
 
 
 def _listed(folder: Path, made: Manifest) -> list[tuple[Path, str | None]]:
-    missing = [a.file for a in made.artifacts if not (folder / a.file).exists()]
+    written = [a for a in made.artifacts if a.file]
+    missing = [a.file for a in written if not (folder / a.file).exists()]
     if missing:
         raise InputError(f"{folder} no longer holds {', '.join(missing)}, which its manifest lists")
-    return [(folder / a.file, a.recipe) for a in made.artifacts]
+    return [(folder / a.file, a.recipe) for a in written]
 
 
 def _target(file: Path) -> str:

@@ -59,7 +59,7 @@ def table(rows: list[Row]) -> Table:
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir() and path.suffix != ".mlpackage":
-        return [path / record.file for record in manifest.read(path).artifacts]
+        return [path / record.file for record in manifest.read(path).artifacts if record.file]
     return [path]
 
 

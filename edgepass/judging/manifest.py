@@ -253,10 +253,11 @@ class Conversion:
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactRecord:
-    """One written file and what was found out about it."""
+    """One file that was asked for and what was found out about it."""
 
     target: str
     file: str
+    """Its name in this folder. Empty where the target gave none: `bytes` is 0, and `reasons` say why it failed."""
     bytes: int
     float_bytes: int | None = None
     """Size of the float32 model as a file of the same target."""

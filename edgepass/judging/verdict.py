@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepass.errors import ArtifactError, DeviceOnlyError
+from edgepass.errors import ArtifactError, DamagedError, DeviceOnlyError, EdgepassError
 from edgepass.judging import expected, files, gates, parity, ranking, weights
 from edgepass.judging.comparison import Comparison, by_row, compare
 from edgepass.judging.expected import Expected
@@ -75,7 +75,7 @@ class Standard:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A file to judge, and what is known about it from elsewhere."""
+    """A file to judge, and what is known about it from elsewhere. `fresh`: written just now, here."""
 
     path: Path
     target: str
@@ -88,6 +88,7 @@ class Candidate:
     notes: Sequence[str] = field(default_factory=tuple)
     expected: Expected | None = None
     """What the recipe's own graph gives; None for a file made elsewhere."""
+    fresh: bool = False
 
 
 def measure_float(path: Path, runtime: str, standard: Standard) -> Yardstick:
@@ -136,9 +137,9 @@ def judge(
         record = replace(record, content_sha256=contents.content_sha256 or files.sha256(path))
         outputs = aligned(measured.outputs, standard.reference, path)
     except DeviceOnlyError as error:
-        return _unrun(record, candidate, bounds, _without_folder(error, path)), []
+        return _unrun(record, candidate, bounds, said(error, path, fresh=candidate.fresh)), []
     except ArtifactError as error:
-        reasons = [_without_folder(error, path)]
+        reasons = [said(error, path, fresh=candidate.fresh)]
         return replace(record, content_sha256=record.content_sha256 or files.sha256(path), reasons=reasons), []
     record = replace(
         _holding(record, contents, candidate),
@@ -206,6 +207,25 @@ def _graph(candidate: Candidate, standard: Standard) -> tuple[list[Array], str]:
     return candidate.expected.outputs(standard.samples.spread(expected.ROWS)), candidate.expected.note
 
 
+def unwritten(target: str, runtime: str, recipe: str, why: str) -> ArtifactRecord:
+    """The record of a file that was asked for and is not there: its target cannot, or failed."""
+    return ArtifactRecord(
+        target=target,
+        file="",
+        bytes=0,
+        content_sha256="",
+        recipe=recipe,
+        verdict="fail",
+        reasons=[why],
+        runtime=runtime,
+    )
+
+
+def failed(record: ArtifactRecord, why: str) -> ArtifactRecord:
+    """The record as a failed one, for a reason that comes before its own."""
+    return replace(record, verdict="fail", reasons=[why, *record.reasons])
+
+
 def _unrun(record: ArtifactRecord, candidate: Candidate, bounds: Gates, why: str) -> ArtifactRecord:
     """The record of a file that only a device can run: judged by what it holds; at best not evaluated."""
     contents = _child.inspect(candidate.runtime, candidate.path, values=True)
@@ -235,9 +255,13 @@ def _holding(record: ArtifactRecord, contents: Contents, candidate: Candidate) -
     )
 
 
-def _without_folder(error: Exception, path: Path) -> str:
-    """Its words without the folder that the file is in: a staging folder is gone when they are read."""
-    return str(error).replace(f"{path.parent}{os.sep}", "")
+def said(error: EdgepassError, path: Path, *, fresh: bool) -> str:
+    """Its words, without the folder that the file is in: a staging folder is gone when they are read.
+
+    Of a file just written, without the advice to write it again.
+    """
+    words = error.fact if fresh and isinstance(error, DamagedError) else str(error)
+    return words.replace(f"{path.parent}{os.sep}", "")
 
 
 def applicable(record: ArtifactRecord, bounds: Gates, recipe: Recipe | None) -> Gates:

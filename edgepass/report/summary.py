@@ -77,7 +77,7 @@ def _cells(a: ArtifactRecord) -> list[str]:
     peak = a.memory.peak_bytes if a.memory and timed else None
     latency = a.latency if timed else None
     return [
-        size(a.bytes),
+        size(a.bytes) if a.file else "-",
         number(a.metric.value) if a.metric else "-",
         signed(a.metric.drop) if a.metric else "-",
         f"{loss:.1f}" if loss is not None else "-",

@@ -26,6 +26,7 @@ from safetensors.numpy import load_file, save
 from edgepass import catalog
 from edgepass.errors import (
     ArtifactError,
+    DamagedError,
     DeviceOnlyError,
     EdgepassError,
     InputError,
@@ -174,7 +175,7 @@ def _ask(request: Request, path: Path, folder: Path) -> Reply:
         reason = f"gave no answer in {request.seconds:g} s; give it longer, or make the model or the samples fewer"
         raise ArtifactError(f"{path}: the {request.runtime} runtime {reason}")
     else:
-        raise ArtifactError(f"{path}: the {request.runtime} runtime {_death(code, request, _tail(folder))}")
+        raise _death(code, request, path, _tail(folder))
     match reply.outcome:
         case "done":
             return reply
@@ -182,13 +183,17 @@ def _ask(request: Request, path: Path, folder: Path) -> Reply:
             raise MissingExtraError(reply.message, reply.extra or request.runtime)
         case "refused":
             raise ArtifactError(reply.message)
+        case "damaged":
+            raise DamagedError(reply.message)
         case "elsewhere":
             raise DeviceOnlyError(reply.message)
         case "memory":
             raise ArtifactError(f"{path}: the {request.runtime} runtime {_too_big(request)}")
+        case "failed" if _NO_MEMORY.search(reply.message):
+            raise ArtifactError(f"{path}: the {request.runtime} runtime {_too_big(request)}")
         case "failed":
-            why = _too_big(request) if _NO_MEMORY.search(reply.message) else _said(reply.message, request.task)
-            raise ArtifactError(f"{path}: the {request.runtime} runtime {why}")
+            cannot = "cannot run it" if request.task == "run" else "cannot read it"
+            raise DamagedError(f"{path}: the {request.runtime} runtime {cannot} ({one_line(reply.message, _LINE)})")
 
 
 def _spawn(folder: Path, request: Request) -> int | None:
@@ -224,33 +229,29 @@ def _spawn(folder: Path, request: Request) -> int | None:
                 process.stdin.close()
 
 
-def _death(code: int, request: Request, tail: str) -> str:
+def _death(code: int, request: Request, path: Path, tail: str) -> ArtifactError:
+    """What a worker that ended without an answer says of its file."""
+    who = f"{path}: the {request.runtime} runtime"
+    last = f" ({tail})" if tail else ""
     if _NO_MEMORY.search(tail):
-        return _too_big(request)
+        return ArtifactError(f"{who} {_too_big(request)}")
     if code >= 0:
-        return f"ended with exit code {code} and no answer{f' ({tail})' if tail else ''}; export the file again"
+        return DamagedError(f"{who} ended with exit code {code} and no answer{last}")
     if -code == signal.SIGKILL:
-        return "was killed, most likely by the system for want of memory; free some, or make the model smaller"
+        return ArtifactError(
+            f"{who} was killed, most likely by the system for want of memory; free some, or make the model smaller"
+        )
     if -code == signal.SIGXCPU:
-        return f"used more processor time than {request.seconds:g} s allow; give it longer"
+        return ArtifactError(f"{who} used more processor time than {request.seconds:g} s allow; give it longer")
     try:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    return (
-        f"crashed with {name}{f' ({tail})' if tail else ''}; the file is corrupt or of another version: export it again"
-    )
+    return DamagedError(f"{who} crashed with {name}{last}")
 
 
 def _too_big(request: Request) -> str:
     return f"needed more than {request.memory_bytes / GIB:.3g} GiB; allow more memory, or make the model smaller"
-
-
-def _said(message: str, task: str) -> str:
-    if task == "run":
-        advice = "it is corrupt, of another version, or was given other inputs than it takes: export it again"
-        return f"cannot run it ({one_line(message, _LINE)}); {advice}"
-    return f"cannot read it ({one_line(message, _LINE)}); it is corrupt or of another version: export it again"
 
 
 def _tail(folder: Path) -> str:

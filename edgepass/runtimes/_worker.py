@@ -24,7 +24,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from edgepass import runtimes
-from edgepass.errors import DeviceOnlyError, EdgepassError, MissingExtraError
+from edgepass.errors import DamagedError, DeviceOnlyError, EdgepassError, MissingExtraError
 from edgepass.judging.manifest import Latency
 from edgepass.runtimes import Array, Contents, Runtime, Session, _memory
 
@@ -54,7 +54,7 @@ class Request:
 class Reply:
     """What the child answers; `outcome` says which of the fields count."""
 
-    outcome: Literal["done", "missing", "refused", "elsewhere", "memory", "failed"]
+    outcome: Literal["done", "missing", "refused", "damaged", "elsewhere", "memory", "failed"]
     message: str = ""
     extra: str = ""
     peak_bytes: int = 0
@@ -116,6 +116,8 @@ def _reply(request: Request, folder: Path) -> Reply:
         return Reply(outcome="missing", message=str(error).split(" is not installed")[0], extra=extra)
     except DeviceOnlyError as error:
         return Reply(outcome="elsewhere", message=str(error))
+    except DamagedError as error:
+        return Reply(outcome="damaged", message=error.fact)
     except EdgepassError as error:
         return Reply(outcome="refused", message=str(error))
     except MemoryError:

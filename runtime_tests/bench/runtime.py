@@ -48,14 +48,15 @@ def main(rounds: int, folder: Path) -> None:
     subject = forecaster()
     program = _capture.capture(subject.model, subject.args)
     plan = pipeline.Plan.of(("coreml",), tuple(RECIPES))
-    written = pipeline.write(program, plan, "ours", folder, lambda: subject.calibration)
-    coreml.prepare(written[0].path)
+    pipeline.write(program, plan, "ours", folder, lambda: subject.calibration)
+    paths = [folder / f"ours.{recipe}.mlpackage" for recipe in RECIPES]
+    coreml.prepare(paths[0])
     x = subject.args[0].numpy()
     with torch.inference_mode():
         reference = subject.model(*subject.args).numpy()
         calls: dict[str, Any] = {"eager": lambda: subject.model(*subject.args)}
-        for recipe, candidate in zip(RECIPES, written, strict=True):
-            session = coreml.load(candidate.path, 1)
+        for recipe, path in zip(RECIPES, paths, strict=True):
+            session = coreml.load(path, 1)
             judged = parity.compare(reference, np.asarray(session([x])[0]))
             close = judged.max_abs <= TOLERANCE * np.abs(reference).max()
             check(close if recipe == "fp32" else judged.sqnr_db >= MIN_SQNR_DB, f"{recipe}: {judged}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepass.errors import ArtifactError
+from edgepass.errors import ArtifactError, DamagedError
 
 _SENTINEL = 0xDEADBEEF
 _METADATA = struct.Struct("<IIQQ")  # MILBlob/Blob/StorageFormat.hpp: sentinel, dtype, size in bytes, offset
@@ -64,7 +64,7 @@ def open_package(path: Path) -> Package:
         content = (data / item).read_bytes()
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = "does not exist" if not path.exists() else f"is not a complete .mlpackage ({_reason(error)})"
-        raise ArtifactError(f"{path} {why}; name the folder that holds Manifest.json, or export it again") from None
+        raise DamagedError(f"{path} {why}") from None
     with quiet():
         from coremltools.proto import Model_pb2
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -72,7 +72,7 @@ def open_package(path: Path) -> Package:
     try:
         spec.ParseFromString(content)
     except DecodeError:
-        raise ArtifactError(f"{path} holds a model that is not a Core ML protobuf; export it again") from None
+        raise DamagedError(f"{path} holds a model that is not a Core ML protobuf") from None
     kind = spec.WhichOneof("Type")
     if kind != "mlProgram":
         raise ArtifactError(
@@ -81,7 +81,7 @@ def open_package(path: Path) -> Package:
         )
     package = Package(path=path, spec=spec, weights=(data / item).parent / "weights")
     if package.main not in spec.mlProgram.functions:
-        raise ArtifactError(f"{path} lacks its function {package.main!r}; export it again")
+        raise DamagedError(f"{path} lacks its function {package.main!r}")
     _check_weights(package)
     return package
 
@@ -108,7 +108,7 @@ def _check_weights(package: Package) -> None:
     for file, offset in sorted(set(_blobs(package.spec.mlProgram))):
         path = package.weights / file.split("/")[-1]
         if not path.is_file():
-            raise ArtifactError(f"{package.path} lacks its weights {path.name}; copy the whole folder, or export again")
+            raise DamagedError(f"{package.path} lacks its weights {path.name}")
         size = path.stat().st_size
         with path.open("rb") as stream:
             stream.seek(offset)
@@ -116,9 +116,9 @@ def _check_weights(package: Package) -> None:
         whole = len(header) == _METADATA.size
         sentinel, _, length, start = _METADATA.unpack(header) if whole else (0, 0, 0, 0)
         if sentinel != _SENTINEL or start + length > size:
-            raise ArtifactError(
+            raise DamagedError(
                 f"{package.path} has weights that are cut short or damaged: {path.name} of {size} bytes has no tensor "
-                f"at byte {offset}; copy it again, or export again"
+                f"at byte {offset}"
             )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgepass.errors import ArtifactError, InputError, first_line
+from edgepass.errors import ArtifactError, DamagedError, InputError, first_line
 from edgepass.judging.manifest import Evidence
 from edgepass.runtimes import Array
 from edgepass.runtimes.coreml import _elementwise, _gather, _image, _nn, _quant, _recurrent, _reduce, _shape, _state
@@ -137,8 +137,8 @@ def read_function(package: Package) -> Any:
         try:
             program = load.load(package.spec, package.spec.specificationVersion, str(package.weights))
         except Exception as error:  # coremltools raises every kind, its C++ reader RuntimeError
-            raise ArtifactError(
-                f"{package.path} holds a program that coremltools cannot read ({first_line(error)}); export it again"
+            raise DamagedError(
+                f"{package.path} holds a program that coremltools cannot read ({first_line(error)})"
             ) from None
     return program.functions[package.main]
 

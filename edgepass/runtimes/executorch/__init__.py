@@ -11,9 +11,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from edgepass.errors import ArtifactError
+from edgepass.errors import ArtifactError, DamagedError
 from edgepass.judging.manifest import Evidence
 from edgepass.runtimes import Array, Contents, Session, _torch
+from edgepass.runtimes.executorch import _complaints
 
 extra = "executorch"
 suffix = ".pte"
@@ -45,9 +46,9 @@ def prepare(path: Path) -> None:
 class _Session:
     evidence: Evidence = "host runtime"
 
-    def __init__(self, program: Any, method: Any) -> None:
+    def __init__(self, path: Path, program: Any, method: Any) -> None:
         # Both stay referenced: a method points into its program's memory.
-        self.program, self.method = program, method
+        self.path, self.program, self.method = path, program, method
         meta = method.method_meta()
         self.dtypes = [_input_dtype(meta, i) for i in range(meta.num_inputs())]
 
@@ -55,13 +56,19 @@ class _Session:
         if len(inputs) != len(self.dtypes):
             raise ValueError(f"it takes {len(self.dtypes)} inputs, {len(inputs)} were given")
         tensors = [_tensor(x, dtype) for x, dtype in zip(inputs, self.dtypes, strict=True)]
-        return [_torch.array(y) for y in self.method(tensors)]  # clones: they outlive the next call
+        try:
+            return [_torch.array(y) for y in self.method(tensors)]  # clones: they outlive the next call
+        except RuntimeError:
+            if (why := _complaints.of(lambda: self.method(tensors))) is None:
+                raise
+            raise ArtifactError(f"{self.path} does not run: {why}; change that part of the model") from None
 
 
 def load(path: Path, threads: int) -> Session:
     """Load the method `forward`, or the first by name. Half-precision I/O is taken and given as float32.
 
-    Raises DeviceOnlyError for a file with a delegate that nothing here can carry out.
+    Raises DeviceOnlyError for a file with a delegate that nothing here can carry out, and ArtifactError that names the
+    operators which have no kernel.
     """
     from executorch.extension.pybindings import _C
 
@@ -71,14 +78,19 @@ def load(path: Path, threads: int) -> Session:
     program = _C._load_program(str(path), program_verification=_C.Verification.InternalConsistency)
     names = sorted(program.get_method_name(i) for i in range(program.num_methods()))
     if not names:
-        raise ArtifactError(f"{path} holds no method; export it again")
+        raise DamagedError(f"{path} holds no method")
     try:
-        return _Session(program, program.load_method("forward" if "forward" in names else names[0]))
+        return _Session(path, program, program.load_method("forward" if "forward" in names else names[0]))
     except RuntimeError:
         file = _file.File(path)
-        if all(_C._is_available(delegate) for delegate in file.delegates):
-            raise
-        return _reference.load(file, threads)
+        if not all(_C._is_available(delegate) for delegate in file.delegates):
+            return _reference.load(file, threads)
+        if absent := _complaints.without_kernel(file.plan["operators"], _C._get_operator_names()):
+            raise ArtifactError(
+                f"{path} calls {', '.join(absent)}, for which ExecuTorch has no kernel here; "
+                "change that part of the model, or ship a kernel of your own"
+            ) from None
+        raise
 
 
 def inspect(path: Path) -> Contents:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepass.errors import ArtifactError
+from edgepass.errors import DamagedError
 from edgepass.judging.manifest import Fallback, TensorSpec, Weight
 from edgepass.runtimes import Array, Contents, Held
 from edgepass.runtimes.executorch import _coreml, _flatc, _xnnpack
@@ -108,11 +108,11 @@ class File:
         self.path = path
         data = path.read_bytes()
         if data[4:6] != b"ET":
-            raise ArtifactError(f"{path} is not an ExecuTorch program (it lacks the mark ET); export it again")
+            raise DamagedError(f"{path} is not an ExecuTorch program (it lacks the mark ET)")
         self.program: Any = _flatc.decode(data, _flatc.PROGRAM)
         plans = self.program["execution_plan"]
         if not plans:
-            raise ArtifactError(f"{path} holds no method; export it again")
+            raise DamagedError(f"{path} holds no method")
         self.plan: Any = next((p for p in plans if p["name"] == "forward"), plans[0])
         self.calls: list[Any] = [i for chain in self.plan["chains"] for i in chain["instructions"]]
         self.delegates: list[str] = [delegate["id"] for delegate in self.plan["delegates"]]

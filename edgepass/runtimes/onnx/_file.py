@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepass.errors import ArtifactError
+from edgepass.errors import DamagedError
 from edgepass.judging.manifest import TensorSpec, Weight
 from edgepass.runtimes import Array, Contents, Held, _arena, dequantized
 
@@ -41,7 +41,7 @@ def inspect(path: Path) -> Contents:
 
     model = onnx.load(path)
     if not model.graph.node:
-        raise ArtifactError(f"{path} holds no graph; export it again")
+        raise DamagedError(f"{path} holds no graph")
     graph = _Graph(onnx.shape_inference.infer_shapes(model, data_prop=True).graph)
     notes = []
     held = graph.weights()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepass.errors import ArtifactError
+from edgepass.errors import DamagedError
 from edgepass.judging.manifest import Evidence
 from edgepass.runtimes import Array, Contents, Session
 from edgepass.runtimes.tflite._order import in_order
@@ -45,7 +45,7 @@ class _Session:
 def load(path: Path, threads: int) -> Session:
     """Load the first subgraph. Integer I/O that carries a scale is quantised and dequantised per call."""
     if path.stat().st_size < 8 or path.read_bytes()[4:8] != b"TFL3":
-        raise ArtifactError(f"{path} is not a TFLite file (it lacks the mark TFL3); export it again")
+        raise DamagedError(f"{path} is not a TFLite file (it lacks the mark TFL3)")
     return _Session(path, threads)
 
 

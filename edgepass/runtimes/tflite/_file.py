@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepass.errors import ArtifactError
+from edgepass.errors import DamagedError
 from edgepass.judging.manifest import Fallback, TensorSpec, Weight
 from edgepass.runtimes import Array, Contents, Held, _arena, dequantized
 from edgepass.runtimes.tflite._order import in_order
@@ -43,11 +43,11 @@ def inspect(path: Path) -> Contents:
 
     data = path.read_bytes()
     if data[4:8] != _MARK:
-        raise ArtifactError(f"{path} is not a TFLite file (it lacks the mark TFL3); export it again")
+        raise DamagedError(f"{path} is not a TFLite file (it lacks the mark TFL3)")
     model = schema.ModelT.InitFromPackedBuf(data, 0)
     graph = model.subgraphs[0] if model.subgraphs else None
     if graph is None or graph.operators is None:
-        raise ArtifactError(f"{path} holds no graph; export it again")
+        raise DamagedError(f"{path} holds no graph")
     reader = _Reader(model, data)
     notes = reader.notes(graph)
     held = reader.weights()
