@@ -341,7 +341,7 @@ def read(folder: Path) -> Manifest:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a manifest that this version reads: {error}") from None
     for record in made.artifacts:
-        if not _inside(folder, record.file):
+        if record.file and not _inside(folder, record.file):
             raise InputError(
                 f"{path} names {one_line(record.file, 80)!r}, which is no file of that folder, and no other is opened; "
                 "export again"
