@@ -142,6 +142,11 @@ def _factors(module: GraphModule, node: Node, outputs: int) -> Iterator[Tensor]:
                 if value is None or value.numel() not in (1, outputs) or (x is not node and "div" in str(user.target)):
                     return
                 yield 1 / value if "div" in str(user.target) else value
+            case ATEN.scaled_dot_product_attention.default if node in user.args[:2]:
+                width = node.meta["val"].shape[-1]
+                scale = float(user.kwargs.get("scale") or width**-0.5)  # type: ignore[arg-type]  # a number, if there
+                yield from (torch.tensor(abs(scale) ** 0.5),) * 2  # its root to queries and keys each, or all to either
+                return
             case ATEN.neg.default:
                 yield torch.tensor(-1.0)
             case ATEN.add.Tensor | ATEN.sub.Tensor if _number(module, other) is not None:
