@@ -1,8 +1,11 @@
 """Staging: outputs are written beside their place and renamed into it, so nothing half-written looks finished."""
 
 import errno
+import fcntl
 import os
+import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,48 +13,104 @@ from pathlib import Path
 from edgepass.errors import InputError
 from edgepass.judging import manifest
 
-MARK = ".partial"
+MARK, REPLACED = ".partial", ".replaced"
 
 
 @contextmanager
 def folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A new folder that becomes `out` when the block ends well, and vanishes when it does not.
 
-    What a killed run left behind, `.NAME.partial`, is removed by the next one. Raises InputError when `out` exists and
-    may not be overwritten, and when the disk is full or not writable.
+    Each run writes under a name of its own and holds a lock on it, which ends with the run however it ends: what a
+    killed run left is removed by the next one, what a live one writes is not touched. Of a link, the folder that it
+    leads to is replaced. Raises InputError when `out` exists and may not be overwritten, when another run is writing
+    it, and when the disk is full or not writable.
     """
     refuse_existing(out, overwrite=overwrite)
-    out = out.absolute()  # ".." would have neither a name nor the right parent
-    staged = out.parent / f".{out.name}{MARK}"
-    aside = out.parent / f".{out.name}.replaced"
+    place = Path(os.path.realpath(out))  # ".." would have neither a name nor the right parent
+    staged = _beside(place)
+    aside = staged.with_suffix(REPLACED)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(staged, ignore_errors=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         staged.mkdir()
-        yield staged
-        refuse_existing(out, overwrite=overwrite)  # again: the work took minutes
-        if out.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-            os.replace(out, aside)
-        os.replace(staged, out)
-        shutil.rmtree(aside, ignore_errors=True)
+        with _held(staged):
+            if _sweep(place, staged):
+                raise InputError(f"another run is writing {out} now; wait until it has ended, or name another -o")
+            yield staged
+            refuse_existing(out, overwrite=overwrite)  # again: the work took minutes
+            _replace(staged, place, aside)
     except OSError as error:
         raise InputError(explain(error, out)) from None
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
 
+def _replace(staged: Path, place: Path, aside: Path) -> None:
+    if not place.exists():
+        os.replace(staged, place)
+        return
+    os.replace(place, aside)
+    try:
+        os.replace(staged, place)
+    except OSError:
+        os.replace(aside, place)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
 def write(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all, also after a power cut."""
-    part = path.with_name(f".{path.name}{MARK}")
+    part = _beside(path)
     try:
         with part.open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            _sweep(path, part)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Nothing else that asks the same works in the folder meanwhile. Raises InputError when something does."""
+    try:
+        with _held(folder):
+            yield
+    except BlockingIOError:
+        raise InputError(f"another run is writing {folder} now; wait until it has ended, or name another -o") from None
+
+
+def _beside(path: Path) -> Path:
+    """A name for what becomes `path`, that no other run has; the earliest comes first."""
+    return path.with_name(f".{path.name}.{time.time_ns():016x}-{os.getpid()}{MARK}")
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """The lock on a file or folder, which the system takes back when this process ends; BlockingIOError when held."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(file)
+
+
+def _sweep(path: Path, mine: Path) -> bool:
+    """Remove what killed runs left beside `path`; whether a live one, begun before `mine`, is at work there."""
+    ours = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}-\d+({re.escape(MARK)}|{re.escape(REPLACED)})")
+    live = False
+    for found in sorted(f for f in path.parent.iterdir() if ours.fullmatch(f.name) and f != mine):
+        try:
+            with _held(found):
+                remove(found)
+        except BlockingIOError:
+            live = live or found.name < mine.name
+        except OSError:  # another run was quicker to remove it, or it is another user's
+            continue
+    return live
 
 
 def refuse_existing(out: Path, *, overwrite: bool) -> None:

@@ -104,16 +104,17 @@ def fit(
     start = baselines.ridge(parts[0], parts[1], least=ROUNDING_STEP**2 / 12)
     model.start_from(torch.from_numpy(start.weight_HL))
     raw_TC = series.values_TC.astype(np.float32)
-    state = training.train(
-        model,
-        torch.from_numpy(raw_TC),
-        (borders.train, borders.validation),
-        settings,
-        file=out / run.STATE,
-        command=command,
-        write=staging.write,
-        progress=progress,
-    )
+    with staging.alone(out):
+        state = training.train(
+            model,
+            torch.from_numpy(raw_TC),
+            (borders.train, borders.validation),
+            settings,
+            file=out / run.STATE,
+            command=command,
+            write=staging.write,
+            progress=progress,
+        )
 
     def every_level(x_NLC: Floats) -> Floats:
         with torch.inference_mode():
