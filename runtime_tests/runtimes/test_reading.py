@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from edgepass.runtimes import Contents, _arena
 from edgepass.runtimes.executorch import _file
-from edgepass.runtimes.tflite import in_order
 from runtime_tests.runtimes.written import FLOAT, MATRIX_FLOPS
 
 
@@ -109,13 +108,6 @@ def test_a_chain_needs_two_buffers() -> None:
 def test_an_input_keeps_its_place_to_the_end() -> None:
     nodes = [_arena.Node(reads=[i], writes=[i + 1]) for i in range(63)]
     assert _arena.plan(nodes, [0], [63], dict.fromkeys(range(64), 64)) == 192
-
-
-def test_numbered_tensors_are_sorted_and_others_left_alone() -> None:
-    numbered = [{"name": f"serving_default_args_{i}:0"} for i in (10, 2, 0)]
-    assert in_order(numbered) == numbered[::-1]
-    named = [{"name": "tokens"}, {"name": "args_0"}]
-    assert in_order(named) == named
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgepass.errors import DamagedError
 from edgepass.judging.manifest import Evidence
 from edgepass.runtimes import Array, Contents, Session
-from edgepass.runtimes.tflite._order import in_order
+from edgepass.runtimes.tflite import _order
 
 extra = "tflite"
 suffix = ".tflite"
@@ -30,8 +30,16 @@ class _Session:
 
         self.interpreter = Interpreter(model_path=str(path), num_threads=threads)
         self.interpreter.allocate_tensors()
-        self.inputs = in_order(self.interpreter.get_input_details())
-        self.outputs = in_order(self.interpreter.get_output_details())
+        self.inputs, self.outputs = self.interpreter.get_input_details(), self.interpreter.get_output_details()
+        for key in self.interpreter.get_signature_list():
+            runner = self.interpreter.get_signature_runner(key)
+            if runner._subgraph_index:  # another graph of the file, which is not the one that runs
+                continue
+            for side, own, named in (
+                ("input", self.inputs, runner.get_input_details()),
+                ("output", self.outputs, runner.get_output_details()),
+            ):
+                _order.check([d["index"] for d in own], {name: d["index"] for name, d in named.items()}, side, path)
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
         if len(inputs) != len(self.inputs):
@@ -43,7 +51,10 @@ class _Session:
 
 
 def load(path: Path, threads: int) -> Session:
-    """Load the first subgraph. Integer I/O that carries a scale is quantised and dequantised per call."""
+    """Load the first subgraph. Integer I/O that carries a scale is quantised and dequantised per call.
+
+    Raises DamagedError for what is no TFLite file, and for one whose signature contradicts the order of its graph.
+    """
     if path.stat().st_size < 8 or path.read_bytes()[4:8] != b"TFL3":
         raise DamagedError(f"{path} is not a TFLite file (it lacks the mark TFL3)")
     return _Session(path, threads)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from edgepass.errors import DamagedError
 from edgepass.judging.manifest import Fallback, TensorSpec, Weight
 from edgepass.runtimes import Array, Contents, Held, _arena, dequantized
-from edgepass.runtimes.tflite._order import in_order
 
 _MARK = b"TFL3"
 _HYBRID_VERSION = 12  # of FULLY_CONNECTED, the first whose kernels know float input with per-channel weights
@@ -216,17 +215,14 @@ class _Reader:
             if signature.subgraphIndex == 0:
                 names = {entry.tensorIndex: _text(entry.name) for entry in getattr(signature, side)}
                 break
-        found = [
-            {"name": names.get(i, _text(graph.tensors[i].name)), "tensor": graph.tensors[i]}
-            for i in getattr(graph, side)
-        ]
+        tensors = [(names.get(i, _text(graph.tensors[i].name)), graph.tensors[i]) for i in getattr(graph, side)]
         return [
             TensorSpec(
-                name=item["name"],
-                shape=tuple(None if n < 0 else n for n in _signature(item["tensor"])),
-                dtype=self.types.get(item["tensor"].type, "UNKNOWN").lower(),
+                name=name,
+                shape=tuple(None if n < 0 else n for n in _signature(tensor)),
+                dtype=self.types.get(tensor.type, "UNKNOWN").lower(),
             )
-            for item in in_order(found)
+            for name, tensor in tensors
         ]
 
     def notes(self, graph: Any) -> list[str]:

@@ -1,14 +1,31 @@
-"""The order of a .tflite's inputs and outputs."""
+"""The order of a .tflite's inputs and outputs: that of its graph, with which a signature must agree.
+
+An app reaches them by position or by the names of a signature. Where names are numbered (args_0 … args_10), as
+converters from torch number them, both ways must lead to the same tensors.
+"""
 
 import re
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from edgepass.errors import DamagedError
 
 
-def in_order(details: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Tensors in the model's order: by the number that ends their names (args_0 … args_10) where all have one."""
-    numbers = [re.search(r"(?:args|output)_(\d+)(?::\d+)?$", d["name"]) for d in details]
-    if any(n is None for n in numbers):
-        return details
-    return [
-        d for _, d in sorted(zip([int(n[1]) for n in numbers if n], details, strict=True), key=lambda pair: pair[0])
-    ]
+def check(positions: Sequence[int], signature: Mapping[str, int], side: str, path: Path) -> None:
+    """Raise DamagedError where a signature's names, as tensors, contradict the tensors at the graph's positions."""
+    if not signature:
+        return
+    if set(signature.values()) != set(positions):
+        raise DamagedError(f"{path} has a signature whose {side}s are not those of its graph")
+    numbers = {name: re.search(r"(?:args|inputs?|outputs?)_(\d+)$", name) for name in signature}
+    if None in numbers.values():
+        return
+    named = sorted(signature, key=lambda name: int(found[1]) if (found := numbers[name]) else 0)
+    if len(named) != len(positions):
+        return
+    for position, (name, tensor) in enumerate(zip(named, positions, strict=True)):
+        if signature[name] != tensor:
+            raise DamagedError(
+                f"{path} gives one {side} to who asks by position and another to who asks by name: "
+                f"{side} {position} is not its signature's {name!r}"
+            )
