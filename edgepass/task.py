@@ -149,7 +149,10 @@ def check_args(args: Any, source: str) -> tuple[Tensor, ...]:
 
 
 def collect(samples: Iterable[Any], args: tuple[Tensor, ...], source: str) -> Samples:
-    """Argument tuples, or pairs (arguments, target), as Samples. Shapes and dtypes must be those of `args`."""
+    """Argument tuples, or pairs (arguments, target), as Samples. Shapes and dtypes must be those of `args`.
+
+    Of a model with one argument a pair of tensors is it and its target, as data loaders give them.
+    """
     rows: list[tuple[Tensor, ...]] = []
     targets: list[Array] = []
     if not isinstance(samples, Iterable):
@@ -157,10 +160,10 @@ def collect(samples: Iterable[Any], args: tuple[Tensor, ...], source: str) -> Sa
             f"{source} gives {type(samples).__name__}; it must give argument tuples, or pairs (arguments, target)"
         )
     for sample in samples:
-        arguments, target = _split(sample)
+        arguments, target = _split(sample, len(args))
         rows.append(check_args(arguments, source))
         if target is not None:
-            targets.append(np.asarray(target.detach().cpu() if isinstance(target, Tensor) else target))
+            targets.append(_target(target, source))
     if not rows:
         raise InputError(f"{source} gives no sample")
     if targets and len(targets) != len(rows):
@@ -213,10 +216,25 @@ def natural(key: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", key)]
 
 
-def _split(sample: Any) -> tuple[Any, Any]:
-    if isinstance(sample, (tuple, list)) and len(sample) == 2 and isinstance(sample[0], (tuple, list)):
+def _split(sample: Any, count: int) -> tuple[Any, Any]:
+    pair = isinstance(sample, (tuple, list)) and len(sample) == 2
+    if pair and (isinstance(sample[0], (tuple, list)) or count == 1):
         return sample[0], sample[1]
     return sample, None
+
+
+def _target(target: Any, source: str) -> Array:
+    try:
+        plain = target.detach().cpu() if isinstance(target, Tensor) else target
+        array = np.asarray(plain.float() if isinstance(plain, Tensor) and plain.dtype == torch.bfloat16 else plain)
+    except (TypeError, ValueError, RuntimeError, NotImplementedError):  # tensors of several shapes, of no device …
+        array = np.array(None)
+    if array.dtype.kind not in "biuf":
+        raise InputError(
+            f"{source} gives a target that is a {type(target).__name__}, not one array of numbers; give a tensor or a "
+            "number, for instance the sample's index, by which a metric of your own finds the rest"
+        )
+    return array
 
 
 def _check_row(index: int, given: list[tuple[str, tuple[int, ...]]], args: tuple[Tensor, ...], source: str) -> None:

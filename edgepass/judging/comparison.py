@@ -40,27 +40,33 @@ class Comparison:
     float_measure: Measure
 
     def metric(self, outputs: list[Array]) -> Metric:
-        """The file's value beside the reference's; one that is not finite becomes the worst that JSON holds."""
-        score, mine = self.score, self.float_measure
+        """The file's value beside the reference's, the worst where it is not finite.
+
+        Raises InputError where the metric cannot be had from what the file gives.
+        """
         rows = [by_row(output, self.batch) for output in outputs]
-        measure = score.on(rows, self.truth)
-        value = measure.value
-        found = Metric(
-            name=score.name,
-            reference=mine.value,
-            value=value,
-            higher_is_better=score.higher_is_better,
-            samples=mine.rows,
-            constant=self.constant,
-            output=self._said(),
-        )
-        if not np.isfinite(value):
-            worst = float(np.finfo(np.float64).max) * (-1 if score.higher_is_better else 1)
-            return replace(found, value=worst)
+        measure = self.score.on(rows, self.truth)
+        if not np.isfinite(measure.value):
+            return self.worst
+        found = replace(self.worst, value=measure.value)
         return replace(
             found,
             interval=self._interval(found, measure, rows),
-            not_worse=_not_worse(mine, measure, higher_is_better=score.higher_is_better),
+            not_worse=_not_worse(self.float_measure, measure, higher_is_better=self.score.higher_is_better),
+        )
+
+    @property
+    def worst(self) -> Metric:
+        """That of a file that gives no metric: the worst value that JSON holds."""
+        higher = self.score.higher_is_better
+        return Metric(
+            name=self.score.name,
+            reference=self.float_measure.value,
+            value=float(np.finfo(np.float64).max) * (-1 if higher else 1),
+            higher_is_better=higher,
+            samples=self.float_measure.rows,
+            constant=self.constant,
+            output=self._said(),
         )
 
     @cached_property

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepass.errors import ArtifactError, DamagedError, DeviceOnlyError, EdgepassError
+from edgepass.errors import ArtifactError, DamagedError, DeviceOnlyError, EdgepassError, InputError
 from edgepass.judging import expected, files, gates, parity, ranking, weights
 from edgepass.judging.comparison import Comparison, by_row, compare
 from edgepass.judging.expected import Expected
@@ -141,13 +141,14 @@ def judge(
     except ArtifactError as error:
         reasons = [said(error, path, fresh=candidate.fresh)]
         return replace(record, content_sha256=record.content_sha256 or files.sha256(path), reasons=reasons), []
+    metric, unmeasured = _metric(standard, outputs)
     record = replace(
         _holding(record, contents, candidate),
         parity=parity.of(standard.reference, outputs),
         ranking=_ranking(standard, outputs),
         loss=loss(candidate, standard, outputs),
         conversion=conversion(candidate, standard, outputs, yardstick, contents),
-        metric=_metric(standard, outputs),
+        metric=metric,
         memory=Memory(
             planned_bytes=contents.planned_bytes,
             peak_bytes=measured.peak_bytes,
@@ -156,7 +157,7 @@ def judge(
         ),
         latency=replace(measured.latency, baseline_us=yardstick.p50_us if yardstick else None),
         errors=histogram(standard.reference, outputs),
-        notes=[*candidate.notes, *contents.notes, *_slower(measured.latency, yardstick, recipe)],
+        notes=[*candidate.notes, *contents.notes, *unmeasured, *_slower(measured.latency, yardstick, recipe)],
     )
     applied = applicable(record, bounds, candidate.recipe)
     verdict, reasons = gates.judge(record, applied)
@@ -324,9 +325,15 @@ def histogram(reference: list[Array], outputs: list[Array]) -> Histogram | None:
     return Histogram(edges=edges.tolist(), counts=counts.tolist())
 
 
-def _metric(standard: Standard, outputs: list[Array]) -> Metric | None:
+def _metric(standard: Standard, outputs: list[Array]) -> tuple[Metric | None, list[str]]:
+    """The metric, and a note where it cannot be had from what the file gives though it can from the float model's."""
     comparison, _ = standard.comparison
-    return comparison.metric(outputs) if comparison else None
+    if comparison is None:
+        return None, []
+    try:
+        return comparison.metric(outputs), []
+    except InputError as error:
+        return comparison.worst, [str(error)]
 
 
 def _ranking(standard: Standard, outputs: list[Array]) -> Ranking | None:
