@@ -77,12 +77,12 @@ class Composition:
         """Two inputs need no more than their parts; the two graphs of text have a state between them."""
         return 0 if self.name in PAIRS else 2
 
-    def task(self) -> Task:
+    def task(self, evaluation: int = EVALUATION) -> Task:
         """The model, seeded and untrained, with data to calibrate and judge it."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model, samples = self._made()
-        calibration, evaluation = (Samples(inputs=samples(n, s)) for n, s in ((CALIBRATION, 1), (EVALUATION, 2)))
+        calibration, judging = (Samples(inputs=samples(n, s)) for n, s in ((CALIBRATION, 1), (evaluation, 2)))
         args = tuple(torch.from_numpy(x[0]) for x in calibration.inputs)
         return Task(
             name=self.name,
@@ -90,7 +90,7 @@ class Composition:
             model=model.eval(),
             args=args,
             calibration=calibration,
-            evaluation=evaluation,
+            evaluation=judging,
         )
 
     def _made(self) -> tuple[nn.Module, Callable[[int, int], list[Array]]]:

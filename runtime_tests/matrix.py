@@ -17,13 +17,14 @@ from edgepass.errors import InputError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import Program, capture
 from edgepass.judging import verdict
+from edgepass.judging.expected import Expected
 from edgepass.judging.gates import Gates
-from edgepass.judging.manifest import Fallback
+from edgepass.judging.manifest import ArtifactRecord, Fallback
 from edgepass.judging.verdict import Standard
 from edgepass.quantize import recipe
 from edgepass.task import Task
 from runtime_tests.compositions import COMPOSITIONS
-from runtime_tests.mechanisms import every
+from runtime_tests.mechanisms import EVALUATION, every
 
 TARGETS = [name for name in catalog.names("targets") if ":" not in name]
 """Of the matrix: one a format. The other delegates of a format have tests of their own."""
@@ -67,8 +68,8 @@ class Subject(Protocol):
         """How it exports, by edgepass.models.parts.GRADES."""
         ...
 
-    def task(self) -> Task:
-        """A small model of it, and data."""
+    def task(self, evaluation: int = EVALUATION) -> Task:
+        """A small model of it, and data, that many samples of them to judge it by."""
         ...
 
 
@@ -80,14 +81,16 @@ def subjects() -> list[Subject]:
 class Row:
     """A mechanism, its model captured once and quantised once, for all of its cells."""
 
-    def __init__(self, mechanism: Subject) -> None:
+    def __init__(self, mechanism: Subject, evaluation: int = EVALUATION) -> None:
         self.mechanism = mechanism
+        self.evaluation = evaluation
         self.jobs: dict[str, Job] = {}
+        self.expected: dict[str, Expected] = {}
 
     @cached_property
     def task(self) -> Task:
         """The small model and its data."""
-        return self.mechanism.task()
+        return self.mechanism.task(self.evaluation)
 
     @cached_property
     def program(self) -> Program:
@@ -100,15 +103,20 @@ class Row:
         assert self.task.evaluation
         return Standard(samples=self.task.evaluation, reference=self.task.reference(self.task.evaluation), score=None)
 
-    def cell(self, target: str, name: str) -> Cell:
-        """Write the file, run it, judge it."""
+    def record(self, target: str, name: str) -> ArtifactRecord:
+        """Write the file, run it, judge it. Raises InputError where it cannot be written."""
         suffix = exporters.target(target).suffix
         bounds = Gates(min_delegated=MIN_DELEGATED if target == "executorch" and self.mechanism.grade <= 1 else None)
+        job = self._job(name)
+        expected = self.expected.setdefault(name, Expected(job.realised))
+        with TemporaryDirectory(prefix="edgepass-matrix-") as folder:
+            candidate = pipeline.convert(target, job, Path(folder) / f"{self.mechanism.name}{suffix}", expected)
+            return verdict.judge(candidate, self.standard, bounds)[0]
+
+    def cell(self, target: str, name: str) -> Cell:
+        """What one file showed."""
         try:
-            job = self._job(name)
-            with TemporaryDirectory(prefix="edgepass-matrix-") as folder:
-                candidate = pipeline.convert(target, job, Path(folder) / f"{self.mechanism.name}{suffix}")
-                record, _ = verdict.judge(candidate, self.standard, bounds)
+            record = self.record(target, name)
         except InputError as error:
             return Cell(target=target, recipe=name, verdict="not written", reasons=(str(error),))
         return Cell(

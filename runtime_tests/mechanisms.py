@@ -93,13 +93,13 @@ class Mechanism:
         assert choice is not None
         return OneStep(parts.make("mixers", choice, Tokens((LOOKBACK // 4,), DIM)))
 
-    def task(self) -> Task:
+    def task(self, evaluation: int = EVALUATION) -> Task:
         """The model with data to calibrate and judge it."""
         model = self.model()
-        calibration, evaluation = (self._samples(model, n, s) for n, s in ((CALIBRATION, 1), (EVALUATION, 2)))
+        calibration, judging = (self._samples(model, n, s) for n, s in ((CALIBRATION, 1), (evaluation, 2)))
         args = tuple(torch.from_numpy(x[0]) for x in calibration.inputs)
         return Task(
-            name=self.name, source=str(self), model=model, args=args, calibration=calibration, evaluation=evaluation
+            name=self.name, source=str(self), model=model, args=args, calibration=calibration, evaluation=judging
         )
 
     def _samples(self, model: nn.Module, count: int, seed: int) -> Samples:

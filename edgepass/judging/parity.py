@@ -30,6 +30,9 @@ RESOLVED_DB = 20.0
 ULPS = 4.0
 """Units in the last place, root mean square, that float32 arithmetic is granted at the level of an output."""
 
+AT_A_TIME = 1 << 22
+"""Elements that are compared at once: some 32 MB for each array that this takes."""
+
 Scale = Literal["own spread", "output's spread", "level", "one"]
 Reals = NDArray[np.float64]
 
@@ -157,27 +160,35 @@ def is_exact(array: NDArray[Any]) -> bool:
 
 
 def powers(reference: NDArray[Any], actual: NDArray[Any]) -> Powers:
-    """Of real outputs [samples, ...]."""
+    """Of real outputs [samples, ...]; a part of the places at a time, as outputs may be large."""
+    r_SP, a_SP = (array.reshape(len(reference), -1) for array in (reference, actual))
+    step = max(1, AT_A_TIME // max(1, len(reference)))
+    parts = [_powers(r_SP[:, n : n + step], a_SP[:, n : n + step]) for n in range(0, r_SP.shape[1], step)]
+    sums = [np.concatenate(column).reshape(reference.shape[1:]) for column in zip(*parts, strict=True)]
+    signal, noise, level, resolution = sums or [np.zeros(reference.shape[1:])] * 4
+    return Powers(signal=signal, noise=noise, level=level, resolution=resolution, samples=len(reference))
+
+
+def _powers(reference: NDArray[Any], actual: NDArray[Any]) -> tuple[Reals, Reals, Reals, Reals]:
     r = reference.astype(np.float64)
     finite = np.isfinite(r)
     r = np.where(finite, r, 0.0)
     centred = np.where(finite, r - r.sum(0) / np.maximum(finite.sum(0), 1), 0.0)
     unit = np.spacing(np.abs(r).astype(reference.dtype if reference.dtype.itemsize < 8 else np.float32))
-    return Powers(
-        signal=np.square(centred).sum(0),
-        noise=_noise(reference, actual).sum(0),
-        level=np.square(r).sum(0),
-        resolution=np.square(unit.astype(np.float64)).sum(0),
-        samples=len(r),
-    )
+    squares = np.square(centred), _noise(reference, actual), np.square(r), np.square(unit.astype(np.float64))
+    signal, noise, level, resolution = (square.sum(0) for square in squares)
+    return signal, noise, level, resolution
 
 
 def noises(reference: NDArray[Any], actual: NDArray[Any]) -> list[Reals]:
     """The noise of each sample: in the whole output first, then in every slice, in the order of `slices`."""
-    noise = _noise(reference, actual)
-    axes = range(1, noise.ndim)
-    sums = [noise.sum(tuple(k for k in axes if k != axis)) for axis in axes if noise.shape[axis] > 1]
-    return [noise.sum(tuple(axes)), *(column for sum_SI in sums for column in sum_SI.T)]
+    rows = [_sums(_noise(r, a)) for r, a in zip(reference, actual, strict=True)]
+    return list(np.stack(rows, axis=1))
+
+
+def _sums(noise: Reals) -> Reals:
+    """Over the whole of one sample, and over every slice of it."""
+    return np.array([noise.sum(), *along(noise).values()])
 
 
 def _noise(reference: NDArray[Any], actual: NDArray[Any]) -> Reals:
@@ -274,19 +285,24 @@ def _output(reference: NDArray[Any], actual: NDArray[Any], name: str) -> OutputP
 
 
 def _raw(reference: NDArray[Any], actual: NDArray[Any], name: str) -> OutputParity:
-    r, a = reference.astype(np.float64).ravel(), actual.astype(np.float64).ravel()
-    finite = np.isfinite(r) & np.isfinite(a)
-    if not np.array_equal(r[~finite], a[~finite], equal_nan=True):
-        return OutputParity(name=name, max_abs=float(np.finfo(np.float64).max), sqnr_db=-SQNR_CAP_DB, cosine=0.0)
-    r, a = r[finite], a[finite]
-    error = r - a
-    signal, noise = float(r @ r), float(error @ error)
-    norms = float(np.linalg.norm(r) * np.linalg.norm(a))
+    signal = noise = given = product = max_abs = 0.0
+    flat = reference.ravel(), actual.ravel()
+    for start in range(0, reference.size, AT_A_TIME):
+        r, a = (array[start : start + AT_A_TIME].astype(np.float64) for array in flat)
+        finite = np.isfinite(r) & np.isfinite(a)
+        if not np.array_equal(r[~finite], a[~finite], equal_nan=True):
+            return OutputParity(name=name, max_abs=float(np.finfo(np.float64).max), sqnr_db=-SQNR_CAP_DB, cosine=0.0)
+        r, a = r[finite], a[finite]
+        error = r - a
+        signal, noise = signal + float(r @ r), noise + float(error @ error)
+        given, product = given + float(a @ a), product + float(r @ a)
+        max_abs = max(max_abs, float(np.abs(error).max(initial=0.0)))
+    norms = float(np.sqrt(signal) * np.sqrt(given))
     return OutputParity(
         name=name,
-        max_abs=float(np.abs(error).max(initial=0.0)),
-        sqnr_db=decibels(signal or float(len(r)), noise),
-        cosine=float(np.clip(r @ a / norms, -1.0, 1.0)) if norms > 0.0 else float(noise == 0.0),
+        max_abs=max_abs,
+        sqnr_db=decibels(signal or float(reference.size), noise),
+        cosine=float(np.clip(product / norms, -1.0, 1.0)) if norms > 0.0 else float(noise == 0.0),
     )
 
 

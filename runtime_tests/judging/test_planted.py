@@ -143,7 +143,7 @@ def test_a_weight_that_is_a_tenth_too_large_is_no_loss_of_the_recipe(tmp_path: P
     assert record.loss.file_db
     assert record.loss.file_db > 15
     assert record.verdict == "fail"
-    assert record.reasons[0].startswith("conversion: the noise of output_0 is ")
+    assert record.reasons[0].startswith("conversion: the noise of output_0")
 
 
 def test_a_dropped_alpha_is_the_converters(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Parity per output and per slice: no offset and no large channel hides anything, and every corner is defined."""
 
+import dataclasses
+
 import msgspec
 import numpy as np
 import pytest
@@ -194,3 +196,32 @@ def test_all_outputs_are_told_and_the_least_leads() -> None:
     assert [o.name for o in found.outputs] == ["output_0", "output_1"]
     assert found.sqnr_db == found.outputs[1].sqnr_db == pytest.approx(20, abs=0.01)
     assert found.centred_db == min(o.whole.centred_db for o in found.outputs if o.whole)
+
+
+@pytest.mark.parametrize("at_a_time", [1, 63, 997])
+def test_large_outputs_are_compared_in_parts(at_a_time: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = noise(13, 3, 7, 5)
+    y = x + 0.1 * noise(13, 3, 7, 5, seed=1)
+    whole = compare(x, y)
+    monkeypatch.setattr(parity, "AT_A_TIME", at_a_time)
+    parts = compare(x, y)
+    assert parts.worst
+    assert whole.worst
+    assert parts.worst.name == whole.worst.name
+    for a, b in zip(
+        dataclasses.astuple(parts.outputs[0])[1:4], dataclasses.astuple(whole.outputs[0])[1:4], strict=True
+    ):
+        assert a == pytest.approx(b, rel=1e-12)
+    assert parts.worst.centred_db == pytest.approx(whole.worst.centred_db, rel=1e-12)
+
+
+def test_noise_of_each_sample_adds_up_to_that_of_each_slice() -> None:
+    x = noise(13, 3, 1, 7)
+    y = x + noise(13, 3, 1, 7, seed=1)
+    powers = parity.powers(x, y)
+    parts = parity.slices(powers, "output_0")
+    sums = parity.noises(x, y)
+    assert len(parts) == len(sums) == 1 + 3 + 7
+    assert [s.shape for s in sums] == [(13,)] * 11
+    assert sums[0].sum() == pytest.approx(powers.noise.sum())
+    assert sums[4].sum() == pytest.approx(powers.noise[..., 0].sum())
