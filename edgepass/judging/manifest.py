@@ -32,6 +32,17 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OutputSpec:
+    """One output as an app sees it in the file, and what the model gives there. A dynamic dimension is null."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    model_shape: tuple[int | None, ...]
+    model_dtype: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelInfo:
     """The reference model: what was exported."""
 
@@ -285,6 +296,8 @@ class ArtifactRecord:
     errors: Histogram | None = None
     notes: list[str] = field(default_factory=list)
     """Things a reader should know that are not failures: int8 slower than fp32 here, a version that was raised …"""
+    outputs: list[OutputSpec] = field(default_factory=list)
+    """In the file's order, which is the model's; empty of a file that did not run."""
     golden: str | None = None
     """Key prefix of this artifact's outputs in golden.safetensors."""
 

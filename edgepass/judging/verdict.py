@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepass.errors import ArtifactError, DamagedError, DeviceOnlyError, EdgepassError, InputError
-from edgepass.judging import expected, files, gates, parity, ranking, weights
+from edgepass.judging import expected, files, gates, interface, parity, ranking, weights
 from edgepass.judging.comparison import Comparison, by_row, compare
 from edgepass.judging.expected import Expected
 from edgepass.judging.figures import three
@@ -101,7 +101,7 @@ def measure_float(path: Path, runtime: str, standard: Standard) -> Yardstick:
         peak_bytes=measured.peak_bytes,
         p50_us=measured.latency.p50_us,
         p95_us=measured.latency.p95_us,
-        kept=expected.kept(reference, aligned(measured.outputs, reference, path)) if len(rows) > 1 else (),
+        kept=expected.kept(reference, interface.aligned(measured.outputs, reference, path)) if len(rows) > 1 else (),
     )
 
 
@@ -134,8 +134,9 @@ def judge(
         measured = _child.run(candidate.runtime, path, standard.samples.inputs, threads=standard.threads, contents=True)
         contents = measured.contents
         assert contents is not None
-        record = replace(record, content_sha256=contents.content_sha256 or files.sha256(path))
-        outputs = aligned(measured.outputs, standard.reference, path)
+        seen = interface.outputs(contents.outputs, measured.outputs, standard.reference)
+        record = replace(record, content_sha256=contents.content_sha256 or files.sha256(path), outputs=seen)
+        outputs = interface.aligned(measured.outputs, standard.reference, path)
     except DeviceOnlyError as error:
         return _unrun(record, candidate, bounds, said(error, path, fresh=candidate.fresh)), []
     except ArtifactError as error:
@@ -157,7 +158,13 @@ def judge(
         ),
         latency=replace(measured.latency, baseline_us=yardstick.p50_us if yardstick else None),
         errors=histogram(standard.reference, outputs),
-        notes=[*candidate.notes, *contents.notes, *unmeasured, *_slower(measured.latency, yardstick, recipe)],
+        notes=[
+            *candidate.notes,
+            *contents.notes,
+            *unmeasured,
+            *interface.notes(seen),
+            *_slower(measured.latency, yardstick, recipe),
+        ],
     )
     applied = applicable(record, bounds, candidate.recipe)
     verdict, reasons = gates.judge(record, applied)
@@ -302,16 +309,6 @@ def _tellable(record: ArtifactRecord, bound: float | None) -> float | None:
     if bound is None or not any(counts):
         return None
     return max(0.0, bound - 2 * float(np.sqrt(bound * (1 - bound) / min(filter(None, counts)))))
-
-
-def aligned(outputs: list[Array], reference: list[Array], path: Path) -> list[Array]:
-    """The outputs in the reference's shapes. Raises ArtifactError when they cannot be the same thing."""
-    if [o.size for o in outputs] != [r.size for r in reference]:
-        given, wanted = ([list(a.shape[1:]) for a in arrays] for arrays in (outputs, reference))
-        raise ArtifactError(
-            f"{path} gives outputs of shape {given}, the reference {wanted}; they are not the same model"
-        )
-    return [o.reshape(r.shape) for o, r in zip(outputs, reference, strict=True)]
 
 
 def histogram(reference: list[Array], outputs: list[Array]) -> Histogram | None:
