@@ -16,7 +16,7 @@ from torch import nn
 from edgepass.errors import first_line
 from edgepass.judging import parity
 from edgepass.judging.manifest import Excess, Kept
-from edgepass.judging.parity import Reals
+from edgepass.judging.parity import Agreement, Reals
 from edgepass.runtimes import Array
 from edgepass.task import Samples, flatten
 
@@ -79,6 +79,11 @@ def kept(reference: Sequence[Array], file: Sequence[Array]) -> list[Kept]:
             outputs.append(whole)
             parts.extend(rest)
     return outputs + sorted(parts, key=lambda part: part.bound_db - part.centred_db)[-1:]
+
+
+def agreed(reference: Sequence[Array], file: Sequence[Array]) -> list[Agreement]:
+    """How a float32 file agrees with the float32 model in its outputs of integers."""
+    return [output.agreement for output in parity.of(reference, file).outputs if output.agreement]
 
 
 def _excess(r: Array, g: Array, f: Array, name: str) -> Iterator[Excess]:

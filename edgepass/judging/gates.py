@@ -10,6 +10,8 @@ NO_SIGNAL_DB = 0.01
 """Of centred SQNR, at and below which an error is as large as its signal. A constant has 0 dB at most."""
 MANY = 5
 """Elements that a constant must miss before agreeing no better than one says anything."""
+FLIPS = 0.001
+"""Of the integers of a float32 file, those that may differ, and one more: two numbers may tie in float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,20 +138,24 @@ def _no_better(found: Agreement) -> bool:
 
 
 def _conversion(found: Conversion) -> list[str]:
-    worse = [
-        f"conversion: the noise of {e.name} is {e.ratio:.3g} times that of the recipe's own graph, more than "
-        f"{e.bound:.3g} times ({e.file_db:.1f} dB, expected {e.expected_db:.1f} dB)"
-        for e in found.excess
-        if e.ratio > e.bound
-    ]
-    worse += [
-        f"conversion: the file holds another weight than the graph: {name}, {how}"
-        for name, how in (found.weights.differing if found.weights else {}).items()
-    ]
-    return worse + [
-        f"conversion: {k.name} of this target's float32 file is {k.centred_db:.1f} dB, less than {k.bound_db:.1f} dB"
-        for k in found.float32
-        if k.centred_db < k.bound_db
+    whose = "of this target's float32 file"
+    return [
+        *(
+            f"conversion: the noise of {e.name} is {e.ratio:.3g} times that of the recipe's own graph, more than "
+            f"{e.bound:.3g} times ({e.file_db:.1f} dB, expected {e.expected_db:.1f} dB)"
+            for e in found.excess
+            if e.ratio > e.bound
+        ),
+        *(
+            f"conversion: {k.name} {whose} is {k.centred_db:.1f} dB, less than {k.bound_db:.1f} dB"
+            for k in found.float32
+            if k.centred_db < k.bound_db
+        ),
+        *(
+            f"conversion: {a.name} {whose} agrees in {a.share:.1%} of {a.elements}"
+            for a in found.float32_agreement
+            if a.differing > 1 + FLIPS * a.elements
+        ),
     ]
 
 

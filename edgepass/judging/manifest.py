@@ -12,7 +12,7 @@ import msgspec
 
 from edgepass.errors import InputError, one_line
 from edgepass.judging.figures import number
-from edgepass.judging.parity import Parity
+from edgepass.judging.parity import Agreement, Parity
 
 FILE = "manifest.json"
 GOLDEN = "golden.safetensors"
@@ -257,6 +257,8 @@ class Conversion:
     """Of each output, and of the slice that comes nearest to its bound or is furthest beyond it."""
     float32: list[Kept] = field(default_factory=list)
     """Likewise, of the float32 model as a file of the same target."""
+    float32_agreement: list[Agreement] = field(default_factory=list)
+    """Of that file's outputs of integers."""
     samples: int = 0
     """Rows on which both were asked."""
     weights: WeightValues | None = None

@@ -29,6 +29,7 @@ from edgepass.judging.manifest import (
     WeightValues,
 )
 from edgepass.judging.metrics._reading import class_axes
+from edgepass.judging.parity import Agreement
 from edgepass.judging.score import Score
 from edgepass.quantize.audit import Requested, audit
 from edgepass.quantize.recipe import Recipe
@@ -43,7 +44,7 @@ BINS = 24
 class Yardstick:
     """The float32 model as a file of the same target, run in the same way: what memory and latency are held against.
 
-    `kept`: how well it keeps the float32 model, which no recipe excuses.
+    `kept`, `agreed`: how well it keeps the float32 model, which no recipe excuses.
     """
 
     bytes: int
@@ -51,6 +52,7 @@ class Yardstick:
     p50_us: float
     p95_us: float
     kept: Sequence[Kept] = ()
+    agreed: Sequence[Agreement] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,12 +98,14 @@ def measure_float(path: Path, runtime: str, standard: Standard) -> Yardstick:
     rows = standard.rows
     measured = _child.run(runtime, path, [x[rows] for x in standard.samples.inputs], threads=standard.threads)
     reference = [r[rows] for r in standard.reference]
+    outputs = interface.aligned(measured.outputs, reference, path)
     return Yardstick(
         bytes=files.size(path),
         peak_bytes=measured.peak_bytes,
         p50_us=measured.latency.p50_us,
         p95_us=measured.latency.p95_us,
-        kept=expected.kept(reference, interface.aligned(measured.outputs, reference, path)) if len(rows) > 1 else (),
+        kept=expected.kept(reference, outputs) if len(rows) > 1 else (),
+        agreed=expected.agreed(reference, outputs),
     )
 
 
@@ -197,6 +201,7 @@ def conversion(
     return Conversion(
         excess=expected.excess(reference, graph, file) if graph else [],
         float32=list(yardstick.kept) if yardstick else [],
+        float32_agreement=list(yardstick.agreed) if yardstick else [],
         samples=len(rows),
         weights=values,
     )

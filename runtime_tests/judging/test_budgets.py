@@ -165,8 +165,13 @@ def test_one_element_that_is_wrong_is_found_in_its_slice() -> None:
     assert whole.centred_db > 28
 
 
-def test_integers_have_no_excess() -> None:
-    x = np.arange(7)[:, None]
+def test_integers_of_a_float32_file_agree_but_for_a_tie() -> None:
+    x = np.arange(64)[:, None]
+    y, z = x.copy(), x.copy()
+    y[3], z[[3, 5]] = -1, -1
+    for file, outcome in ((x, "pass"), (y, "pass"), (z, "fail"), (x + 1, "fail")):
+        agreed = expected.agreed([x, noise(64, 3)], [file, noise(64, 3)])
+        assert gates.judge(record(conversion=Conversion(float32_agreement=agreed)), Gates())[0] == outcome
     assert expected.excess([x], [x], [x + 1]) == []
     assert expected.kept([x], [x + 1]) == []
 
