@@ -37,7 +37,8 @@ from edgepass.quantize.weights import Stated
 from edgepass.runtimes import Array, Contents, _child
 from edgepass.task import Samples, spread
 
-BINS = 24
+BINS, DECADES = 24, 6
+"""Of the histogram of errors, which grow from bin to bin: what matters of an error is its magnitude."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,13 +318,16 @@ def _tellable(record: ArtifactRecord, bound: float | None) -> float | None:
 
 
 def histogram(reference: list[Array], outputs: list[Array]) -> Histogram | None:
-    """Absolute errors of all outputs; None when any is not finite."""
+    """Absolute errors of all outputs, by magnitude; None when any is not finite."""
     errors = np.concatenate([
         np.abs(o.astype(np.float64) - r.astype(np.float64)).ravel() for r, o in zip(reference, outputs, strict=True)
     ])
     if not np.isfinite(errors).all():
         return None
-    counts, edges = np.histogram(errors, bins=BINS, range=(0.0, float(errors.max()) or 1.0))
+    most = float(errors.max(initial=0.0)) or 1.0
+    grown = np.geomspace(most / 10**DECADES, most, BINS) if most > np.finfo(np.float32).tiny else ()
+    edges = np.concatenate([[0.0], grown]) if len(grown) else np.linspace(0.0, most, BINS + 1)
+    counts, _ = np.histogram(errors, bins=edges)
     return Histogram(edges=edges.tolist(), counts=counts.tolist())
 
 

@@ -17,7 +17,7 @@ from edgepass.report import words
 Tone = Literal["pass", "fail", "not-evaluated", "caution"]
 SMALL = 0.01
 """What a metric may worsen by for a file to be chosen, where the user has not said it."""
-CONSTANT = "one answer for all"
+CONSTANT = "a constant"
 EVEN = 1e-3
 """Metrics that are closer than this share of each other are called equal: they print as the same three digits."""
 
@@ -51,20 +51,20 @@ class Quality:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
-    """A name and what is said of it, which is `bad` where it is why something failed."""
+class Row:
+    """Cells of a small table, the first of which names the row; `bad` where a bound is not kept."""
 
-    name: str
-    said: str
+    cells: tuple[str, ...]
     bad: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """A headline with lines that bear it out."""
+    """A headline, and a small table that bears it out."""
 
     headline: str
-    lines: list[Line]
+    columns: tuple[str, ...] = ()
+    rows: list[Row] = field(default_factory=list)
     detail: str = ""
 
 
@@ -88,6 +88,10 @@ class Step:
 def standing(manifest: Manifest) -> Standing:
     """The verdict, which is no plain pass where a simpler model is better or where the inputs were made up."""
     sentence = words.verdict(manifest)
+    missing = [choice.target for choice in choices(manifest) if choice.record is None]
+    if manifest.verdict != "pass" and manifest.artifacts:
+        without = f"No file can be shipped for {' or '.join(missing)}."
+        sentence = f"{sentence} {without if missing else 'Every target has a file that passes.'}"
     if manifest.verdict == "fail":
         return Standing(tone="fail", word="Fail", sentence=sentence)
     if manifest.verdict == "not-evaluated":
@@ -101,7 +105,7 @@ def standing(manifest: Manifest) -> Standing:
         said = f"{sentence} They were judged on noise, though: give real data with --eval-data."
         return Standing(tone="caution", word="Pass, on made-up inputs", sentence=said)
     if beaten.tone == "pass":
-        sentence = f"{sentence} The model has {beaten.headline}."
+        sentence = f"{sentence} The model beats {_named(best_baseline(manifest))[0]}."
     return Standing(tone="pass", word="Pass", sentence=sentence)
 
 
@@ -129,12 +133,12 @@ def quality(manifest: Manifest) -> Quality:
     if abs(lead) < EVEN:
         headline = f"As good as {name}, no better"
     elif best.higher_is_better:
-        headline = f"{words.share(abs(lead))} {'more' if lead > 0 else 'less'} {what or 'of the metric'} than {name}"
+        headline = f"{what or 'metric'} {number(best.reference)}, {name} {number(best.value)}"
     else:
         headline = f"{words.share(abs(lead))} {'less' if lead > 0 else 'more'} error than {name}"
     counted = ", in squared standard deviations of each series" if manifest.model.columns and what == "mse" else ""
     detail = f"{what} {number(best.reference)} against {number(best.value)}{counted}, on {best.samples:,} samples."
-    ours = Bar(name=manifest.model.name, value=best.reference, ours=True)
+    ours = Bar(name="this model", value=best.reference, ours=True)
     bars = [ours, *(Bar(name=_named(b)[0], value=b.value, ours=False) for b in simpler)]
     bars.sort(key=lambda bar: -bar.value if best.higher_is_better else bar.value)
     return Quality(
@@ -161,49 +165,58 @@ def best_baseline(manifest: Manifest) -> Metric:
 
 
 def costs(manifest: Manifest) -> Finding:
-    """What each recipe costs: the metric, the outputs, and what is had for it."""
-    lines = []
-    for recipe, records in _by_recipe(manifest).items():
-        drops = [a.metric for a in records if a.metric]
+    """What each recipe costs in the metric and in the outputs, at worst, and what is had for it in size."""
+    rows = []
+    for recipe, records in _groups(manifest, "recipe").items():
+        drops = [a.metric.drop for a in records if a.metric]
         losses = [loss for a in records if (loss := lost(a)) is not None]
         sizes = [100 * a.bytes / a.float_bytes for a in records if a.float_bytes]
-        said = []
-        if drops:
-            said.append(f"{drops[0].name} {changed(max(drops, key=lambda m: m.drop))}")
-        if losses:
-            said.append(f"outputs off by {off(min(losses))}")
-        if sizes:
-            said.append(f"{_span(sizes)} % of the float size")
-        bad = any(a.verdict == "fail" for a in records)
-        lines.append(Line(name=recipe, said="; ".join(said) or "nothing could be measured", bad=bad))
-    return Finding(headline=_cheapest(manifest), lines=lines)
+        worse = words.signed(max(drops)) if drops else "-"
+        off = words.share(error(min(losses))) if losses else "-"
+        rows.append(Row(cells=(recipe, worse, off, _span(sizes)), bad=any(map(_over, records))))
+    metrics = dict.fromkeys(a.metric.name for a in manifest.artifacts if a.metric)
+    losses = [loss for a in manifest.artifacts if (loss := lost(a)) is not None]
+    ends = f", {decibels(min(losses))} at worst" if losses else ""
+    return Finding(
+        headline=_cost(manifest),
+        columns=("recipe", f"{next(iter(metrics), 'metric')} worse", "outputs off", "size"),
+        rows=rows,
+        detail=f"The worst of the targets. Outputs: their error beside their own spread{ends}. Size: beside float32.",
+    )
 
 
 def conversions(manifest: Manifest) -> Finding:
     """What converters and runtimes changed beyond what the recipe's own graph does."""
-    lines = []
-    for a in manifest.artifacts:
-        if a.conversion is None:
+    rows, most, least = [], 0.0, 0.0
+    for target, records in _groups(manifest, "target").items():
+        asked = [a.conversion for a in records if a.conversion]
+        excess = max((e for c in asked for e in c.excess), key=lambda e: e.ratio / e.bound, default=None)
+        kept = min((k for c in asked for k in c.float32), key=lambda k: k.centred_db - k.bound_db, default=None)
+        if excess is None and kept is None:
             continue
-        said, bad = [], False
-        if excess := max(a.conversion.excess, key=lambda e: e.ratio / e.bound, default=None):
-            said.append(f"noise {three(excess.ratio)} times the recipe's own, at most {three(excess.bound)}")
-            bad |= excess.ratio > excess.bound
-        if kept := min(a.conversion.float32, key=lambda k: k.centred_db - k.bound_db, default=None):
-            said.append(f"in float32 {decibels(kept.centred_db)}, at least {decibels(kept.bound_db)}")
-            bad |= kept.centred_db < kept.bound_db
-        if said:
-            lines.append(Line(name=f"{a.target} · {a.recipe}", said="; ".join(said), bad=bad))
-    if not lines:
-        return Finding(headline="Not known", lines=[], detail="Only files that were exported here can be asked.")
-    wrong = sum(line.bad for line in lines)
-    headline = "Nothing beyond rounding" if not wrong else f"Too much in {wrong} of {len(lines)} files"
-    return Finding(headline=headline, lines=lines)
+        bad = bool((excess and excess.ratio > excess.bound) or (kept and kept.centred_db < kept.bound_db))
+        most = max(most, excess.bound) if excess else most
+        least = max(least, kept.bound_db) if kept else least
+        noise = f"{three(excess.ratio)} times" if excess else "-"
+        rows.append(Row(cells=(target, noise, decibels(kept.centred_db) if kept else "-"), bad=bad))
+    if not rows:
+        return Finding(headline="Not known", detail="It was not asked of these files.")
+    wrong = [row.cells[0] for row in rows if row.bad]
+    said = [
+        f"Noise: of a file over that of the recipe's own graph in torch, at most {three(most)} times." if most else "",
+        f"Float32: the same target's file in float32 against the model, at least {decibels(least)}." if least else "",
+    ]
+    return Finding(
+        headline="Nothing beyond rounding" if not wrong else f"Too much for {' and '.join(wrong)}",
+        columns=("target", "noise", "float32"),
+        rows=rows,
+        detail=" ".join(filter(None, said)),
+    )
 
 
 def choices(manifest: Manifest) -> list[Choice]:
     """The file to ship for each target: the smallest that passes and keeps the metric."""
-    return [_choice(manifest, target) for target in dict.fromkeys(a.target for a in manifest.artifacts)]
+    return [_choice(manifest, target, records) for target, records in _groups(manifest, "target").items()]
 
 
 def steps(manifest: Manifest, folder: str = "OUT/") -> list[Step]:
@@ -228,7 +241,7 @@ def steps(manifest: Manifest, folder: str = "OUT/") -> list[Step]:
         gated = f"{export} --eval-data F --max-metric-drop 1%"
         found.append(Step(command=gated, why="with targets in F, says how good the model is and holds files to it"))
     if records and not failed and not found:
-        found.append(Step(command=f"edgepass validate {folder}", why="judges the same bytes again, in CI for one"))
+        found.append(Step(command=f"edgepass validate {folder}", why="judges the same bytes again, for example in CI"))
         found.append(Step(command=f"edgepass benchmark {folder}", why="times every file, on the computer it is run on"))
     return found
 
@@ -240,21 +253,12 @@ def lost(record: ArtifactRecord) -> float | None:
     return record.parity.centred_db if record.parity else None
 
 
-def off(centred_db: float) -> str:
+def error(centred_db: float) -> float:
     """A centred SQNR as the size of the error beside the outputs' own spread."""
-    return f"{three(100 * 10 ** (-centred_db / 20))} % of their spread ({decibels(centred_db)})"
+    return float(10 ** (-centred_db / 20))
 
 
-def changed(metric: Metric) -> str:
-    """The change of a metric with its interval."""
-    if metric.interval is None or max(map(abs, metric.interval)) > 1e3:
-        return words.change(metric)
-    low, high = (words.signed(end) for end in metric.interval)
-    return f"{words.change(metric)} ({low} to {high})" if low != high else words.change(metric)
-
-
-def _choice(manifest: Manifest, target: str) -> Choice:
-    records = [a for a in manifest.artifacts if a.target == target]
+def _choice(manifest: Manifest, target: str, records: list[ArtifactRecord]) -> Choice:
     fit = [a for a in records if a.verdict == "pass" and a.file]
     if not fit:
         worst = records[0]
@@ -274,13 +278,13 @@ def _choice(manifest: Manifest, target: str) -> Choice:
         why = "the least loss of those that pass"
     told = [why]
     if chosen.float_bytes:
-        told.append(f"{three(100 * chosen.bytes / chosen.float_bytes)} % of float32's size")
+        told.append(f"{100 * chosen.bytes / chosen.float_bytes:.0f} % of float32")
     if chosen.metric:
-        told.append(f"{chosen.metric.name} {changed(chosen.metric)}")
+        told.append(f"{chosen.metric.name} {words.change(chosen.metric)}")
         if quality(manifest).tone == "pass" and not _beats(manifest, chosen):
             told.append(f"no longer better than {_named(best_baseline(manifest))[0]}")
     elif (centred := lost(chosen)) is not None:
-        told.append(f"outputs off by {off(centred)}")
+        told.append(f"outputs off by {words.share(error(centred))}")
     return Choice(target=target, record=chosen, why="; ".join(told))
 
 
@@ -309,21 +313,21 @@ def _over(record: ArtifactRecord) -> bool:
     return worse or noisy
 
 
-def _cheapest(manifest: Manifest) -> str:
+def _cost(manifest: Manifest) -> str:
     """The worst that any recipe does to the metric, or to the outputs."""
-    drops = [a.metric.drop for a in manifest.artifacts if a.metric]
+    worst = max((a.metric for a in manifest.artifacts if a.metric), key=lambda metric: metric.drop, default=None)
     losses = [loss for a in manifest.artifacts if (loss := lost(a)) is not None]
-    if drops:
-        worst = max(drops)
-        name = next(a.metric.name for a in manifest.artifacts if a.metric)
-        return f"{name} no worse" if worst < EVEN else f"{name} at most {words.share(worst)} worse"
-    return f"Outputs off by at most {three(100 * 10 ** (-min(losses) / 20))} %" if losses else "Not known"
+    if worst is not None:
+        return f"{worst.name} no worse" if worst.drop < EVEN else f"{worst.name} at most {words.change(worst)}"
+    return f"Outputs off by at most {words.share(error(min(losses)))}" if losses else "Not known"
 
 
-def _by_recipe(manifest: Manifest) -> dict[str, list[ArtifactRecord]]:
-    return {
-        r: [a for a in manifest.artifacts if a.recipe == r] for r in dict.fromkeys(a.recipe for a in manifest.artifacts)
-    }
+def _groups(manifest: Manifest, what: Literal["target", "recipe"]) -> dict[str, list[ArtifactRecord]]:
+    """The records by their target or recipe, in order."""
+    groups: dict[str, list[ArtifactRecord]] = {}
+    for record in manifest.artifacts:
+        groups.setdefault(getattr(record, what), []).append(record)
+    return groups
 
 
 def _named(baseline: Metric) -> tuple[str, str]:
@@ -346,8 +350,8 @@ def _made_up(manifest: Manifest) -> bool:
 
 
 def _span(values: Sequence[float]) -> str:
-    low, high = (f"{value:.0f}" for value in (min(values), max(values)))
-    return low if low == high else f"{low} to {high}"
+    low, high = (f"{value:.0f}" for value in (min(values, default=0.0), max(values, default=0.0)))
+    return "-" if not values else f"{low} %" if low == high else f"{low} to {high} %"
 
 
 def _lengths(manifest: Manifest) -> tuple[object, object]:

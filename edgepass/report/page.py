@@ -36,6 +36,7 @@ def write(folder: Path) -> Path:
         css=Markup(here.joinpath("style.css").read_text("utf-8")),  # our own file, not the user's words
         **{name: getattr(answers, name)(manifest) for name in ANSWERS},
         bounds=words.bounds(manifest),
+        metrics=words.metrics(manifest),
         evidence=words.EVIDENCE,
         outputs_evidence=words.outputs_evidence,
         float_bytes=4 * manifest.model.parameters,

@@ -1,6 +1,6 @@
 """The report's plots: inline SVG panels that take colours and type from the page, so that dark mode works.
 
-No text of the user's enters a plot; names are in the captions around it. k samples, H forecast steps.
+No text of the user's is ever drawn by matplotlib: it is put into the finished SVG, and escaped there. H forecast steps.
 """
 
 import hashlib
@@ -8,15 +8,20 @@ import io
 import math
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
+
+from edgepass.errors import one_line
 
 Floats = NDArray[np.float64]
 
@@ -25,9 +30,10 @@ INK, MUTED, RULE = "#010203", "#040506", "#070809"
 _VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)"}
 # Each has contrast of 3:1 or more with both the light and the dark paper (WCAG 2.2, 1.4.11).
 COLOURS = ("#3b7dd8", "#d0661a", "#1f9254", "#9a5fd0", "#cf4a86", "#1590a0", "#8a8420", "#b5573f")
-DASHES: tuple[tuple[float, ...], ...] = ((), (4, 2), (1, 1.5), (6, 1.5, 1, 1.5), (2, 2), (8, 3))
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 MAX_VECTOR_POINTS = 2000
+VISIBLE = 0.02
+"""Of the height of a panel: less cannot be told apart in it."""
 _RC: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "edgepass",
@@ -52,29 +58,21 @@ _RC: Any = {
 }
 
 
+def colours(targets: Sequence[str]) -> dict[str, str]:
+    """The colour that each target has everywhere."""
+    return {target: COLOURS[place % len(COLOURS)] for place, target in enumerate(dict.fromkeys(targets))}
+
+
 @dataclass(frozen=True, kw_only=True)
-class Style:
-    """How one artifact is drawn, everywhere: the colour is its target, the dashes are its recipe."""
+class Times:
+    """When a forecast begins, and how long a row lasts."""
 
-    colour: str
-    dash: tuple[float, ...]
+    start: datetime
+    step: timedelta
 
-    @property
-    def dasharray(self) -> str:
-        """For an SVG line of width 2."""
-        return " ".join(f"{2 * length:g}" for length in self.dash) or "none"
-
-
-def styles(names: Sequence[tuple[str, str]]) -> list[Style]:
-    """A style for each (target, recipe), in order."""
-    targets, recipes = (list(dict.fromkeys(column)) for column in zip(*names, strict=True)) if names else ([], [])
-    return [
-        Style(
-            colour=COLOURS[targets.index(target) % len(COLOURS)],
-            dash=DASHES[recipes.index(recipe) % len(DASHES)],
-        )
-        for target, recipe in names
-    ]
+    def of(self, rows: NDArray[np.int_]) -> list[datetime]:
+        """The times of rows that are numbered from the first one forecast, 0."""
+        return [self.start + int(row) * self.step for row in rows]
 
 
 @rc_context(_RC)
@@ -82,59 +80,83 @@ def forecast(
     history_L: Floats,
     truth_H: Floats | None,
     reference_H: Floats,
-    outputs: Sequence[tuple[Style, Floats]],
+    outputs: Sequence[tuple[str, Sequence[tuple[str, Floats]]]],
     alt: str,
+    *,
     band: Sequence[Floats] = (),
+    times: Times | None = None,
+    unit: str = "",
 ) -> str:
-    """History, truth, float forecast and each artifact's; below, what each artifact adds to the float forecast.
+    """History, truth and float forecast; below, a strip for each recipe with what its files add to the float forecast.
 
-    `band` is the lowest and the highest level of the float forecast, where it has several.
+    A file is drawn above only where it can be told from the float model there. Files of a strip lie one upon another,
+    the first the widest, so that those that agree are seen to. `band` is the lowest and the highest level of the float
+    forecast, where it has several. `outputs`: of each recipe its name, and a colour and a
+    forecast of each target.
     """
-    figure = _figure()
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.25))
-    past, ahead = np.arange(1 - len(history_L), 1), np.arange(1, len(reference_H) + 1)
+    strips = max(len(outputs), 1)
+    figure = _figure(1.9 + 0.85 * strips)
+    above, *below = figure.subplots(1 + strips, 1, sharex=True, height_ratios=(2.2, *[1.0] * strips))
+    past, ahead = np.arange(-len(history_L), 0), np.arange(len(reference_H))
+    x_past, x_ahead, now = (times.of(past), times.of(ahead), times.start) if times else (past + 1, ahead + 1, 0.5)
     point = "." if len(reference_H) < 3 else ""
-    above.axvline(0.5, color=MUTED, linewidth=0.6, linestyle=(0, (2, 2)))
-    above.plot(past, history_L, color=MUTED, linewidth=0.9)
+    above.axvline(now, color=MUTED, linewidth=0.6, linestyle=(0, (2, 2)))
+    above.plot(x_past, history_L, color=MUTED, linewidth=0.9)
     if band:
-        above.fill_between(ahead, band[0], band[1], color=MUTED, alpha=0.18, linewidth=0.0)
+        above.fill_between(x_ahead, band[0], band[1], color=MUTED, alpha=0.18, linewidth=0.0)
     if truth_H is not None:
-        above.plot(ahead, truth_H, color=INK, linewidth=1.6, marker=point)
-    above.plot(ahead, reference_H, color=MUTED, linewidth=3.2, alpha=0.45, marker=point, solid_capstyle="round")
-    for style, output_H in outputs:
-        shape: Any = {"color": style.colour, "linewidth": 1.0, "linestyle": (0, style.dash or (1, 0)), "marker": point}
-        above.plot(ahead, output_H, **shape)
-        below.plot(ahead, output_H - reference_H, **shape)
-    below.axhline(0.0, color=MUTED, linewidth=0.6)
-    below.set_xlabel("steps from now")
-    below.set_ylabel("file \N{MINUS SIGN} float")
-    below.locator_params(axis="y", nbins=3)
-    below.locator_params(axis="x", nbins=6)
+        above.plot(x_ahead, truth_H, color=INK, linewidth=1.4, marker=point)
+    above.plot(x_ahead, reference_H, color=MUTED, linewidth=3.2, alpha=0.45, marker=point, solid_capstyle="round")
+    low, high = above.get_ylim()
+    texts = {f"@{number}": name for number, (name, _) in enumerate(outputs)} | {"@unit": unit}
+    for number, (axes, (_, files)) in enumerate(zip(below, outputs, strict=False)):
+        for place, (colour, output_H) in enumerate(files):
+            width = 0.9 + 1.6 * (len(files) - 1 - place)
+            axes.plot(x_ahead, output_H - reference_H, color=colour, linewidth=width, marker=point)
+            if np.abs(output_H - reference_H).max(initial=0.0) > VISIBLE * (high - low):
+                above.plot(x_ahead, output_H, color=colour, linewidth=1.0, marker=point)
+        axes.set_title(f"@{number}", loc="left", fontsize=7.5, color=MUTED, pad=2.0)
+    for axes in below:
+        axes.axhline(0.0, color=MUTED, linewidth=0.6, zorder=1.0)
+        axes.locator_params(axis="y", nbins=3)
+    if unit:
+        above.set_ylabel("@unit")
+    below[-1].set_ylabel("file \N{MINUS SIGN} float")
+    if times:
+        locator = AutoDateLocator(minticks=3, maxticks=6)  # type: ignore[no-untyped-call]  # matplotlib has no types here
+        below[-1].xaxis.set_major_locator(locator)
+        below[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    else:
+        below[-1].set_xlabel("steps from now")
+        below[-1].locator_params(axis="x", nbins=6)
     figure.align_ylabels()
-    return _svg(figure, alt)
+    return _svg(figure, alt, texts)
 
 
 @rc_context(_RC)
-def scatter(reference: Floats, output: Floats, style: Style, alt: str) -> str:
-    """An artifact's outputs against the float model's, element by element; equal ones lie on the diagonal."""
+def errors(reference: Floats, output: Floats, colour: str, alt: str) -> str:
+    """What an artifact adds to the float model's outputs, element by element, by their value; equal ones lie on zero.
+
+    Not one against the other: the errors of a good file would be hidden below the diagonal.
+    """
     kept = np.isfinite(reference) & np.isfinite(output)
     reference, output = reference[kept], output[kept]
     figure = _figure()
     axes = figure.subplots()
-    if len(reference):
-        ends = [float(min(reference.min(), output.min())), float(max(reference.max(), output.max()))]
-        axes.plot(ends, ends, color=MUTED, linewidth=0.8)
+    axes.axhline(0.0, color=MUTED, linewidth=0.6, zorder=1.0)
     many = len(reference) > MAX_VECTOR_POINTS
-    dots: Any = {"markersize": 3.0, "markeredgewidth": 0.0, "alpha": 0.6, "color": style.colour}
-    axes.plot(reference, output, ".", rasterized=many, **dots)
-    axes.set_xlabel("float model")
-    axes.set_ylabel("artifact")
+    dots: Any = {"markersize": 3.0, "markeredgewidth": 0.0, "alpha": 0.6, "color": colour}
+    axes.plot(reference, output - reference, ".", rasterized=many, **dots)
+    most = max(map(abs, axes.get_ylim()))
+    axes.set_ylim(-most, most)
+    axes.set_xlabel("float model's output")
+    axes.set_ylabel("file \N{MINUS SIGN} float")
     return _svg(figure, alt)
 
 
 @rc_context(_RC)
 def histogram(
-    edges: Sequence[float], counts: Sequence[int], limits: tuple[float, float] | None, style: Style, alt: str
+    edges: Sequence[float], counts: Sequence[int], limits: tuple[float, float] | None, colour: str, alt: str
 ) -> str:
     """Share of the outputs by absolute error. `limits`: common ends of a logarithmic axis; None for a linear one."""
     figure = _figure(1.7)
@@ -148,7 +170,7 @@ def histogram(
         axes.xaxis.set_major_formatter(lambda value, _: "10" + f"{math.log10(value):.0f}".translate(_SUPERSCRIPTS))
         axes.xaxis.set_minor_locator(NullLocator())
         bounds = np.maximum(bounds, limits[0])
-    axes.stairs(share, bounds, fill=True, color=style.colour, alpha=0.75)
+    axes.stairs(share, bounds, fill=True, color=colour, alpha=0.75)
     axes.set_ylim(bottom=0.0)
     axes.set_xlabel("absolute error")
     axes.set_ylabel("% of outputs")
@@ -166,8 +188,11 @@ def _figure(height: float = 2.5) -> Figure:
     return Figure(figsize=(3.6, height), layout="constrained")
 
 
-def _svg(figure: Figure, alt: str) -> str:
-    """The figure as SVG fit for a page: no namespaces or fixed size; ids only where needed, and unlike."""
+def _svg(figure: Figure, alt: str, texts: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The figure as SVG fit for a page: no namespaces or fixed size; ids only where needed, and unlike.
+
+    `texts`: the words of others, each by its stand-in. They are put in once the figure is drawn.
+    """
     for axes in figure.axes:
         axes.patch.set_visible(False)
     buffer = io.StringIO()
@@ -179,6 +204,8 @@ def _svg(figure: Figure, alt: str) -> str:
     own = "p" + hashlib.sha256((alt + text).encode()).hexdigest()[:8] + "-"
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
+        if element.tag == "text" and (stand_in := element.text or "") in texts:
+            element.text = one_line(texts[stand_in], 40)
         for key, value in list(element.attrib.items()):
             del element.attrib[key]
             name = key.rpartition("}")[2]

@@ -55,6 +55,18 @@ def bounds(manifest: Manifest) -> list[tuple[str, list[str]]]:
     return [(who, what) for who, what in said if what]
 
 
+def metrics(manifest: Manifest) -> list[str]:
+    """Which metrics files were held to: direction, output, samples."""
+    found = dict.fromkeys(
+        f"{a.metric.name}, {'higher' if a.metric.higher_is_better else 'lower'} is better"
+        + f", of {a.metric.output}" * bool(a.metric.output)
+        + f", on {a.metric.samples:,} samples"
+        for a in manifest.artifacts
+        if a.metric
+    )
+    return list(found)
+
+
 def moment(iso: str) -> str:
     """An ISO 8601 time for a person; itself where it is none."""
     try:

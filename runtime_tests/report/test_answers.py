@@ -25,7 +25,7 @@ def test_a_model_that_beats_its_baselines_is_told_by_how_much() -> None:
     found = answers.quality(a_passing())
     assert found.headline == "10 % less error than ridge"
     assert found.detail.startswith("mse 0.3842 against 0.4269, in squared standard deviations of each series")
-    assert [bar.name for bar in found.bars] == ["passformer-s on ETTh1", "ridge"]
+    assert [bar.name for bar in found.bars] == ["this model", "ridge"]
     assert answers.standing(a_passing()).tone == "pass"
 
 
@@ -40,7 +40,7 @@ def test_no_plain_pass_stands_above_a_model_that_a_baseline_equals_or_beats(valu
 def test_higher_may_be_better() -> None:
     assert answers.quality(a_passing(baselines=beside(0.8, reference=0.88, higher=True))).tone == "pass"
     worse = answers.quality(a_passing(baselines=beside(0.9, reference=0.45, higher=True)))
-    assert (worse.tone, worse.headline) == ("caution", "50 % less mse than ridge")
+    assert (worse.tone, worse.headline) == ("caution", "mse 0.45, ridge 0.9")
 
 
 def test_noise_is_no_evidence() -> None:
@@ -88,10 +88,12 @@ def test_what_a_recipe_costs_is_beside_what_is_had_for_it() -> None:
     ]
     found = answers.costs(a_passing(artifacts=artifacts))
     assert found.headline == "mse at most 0.62 % worse"
-    assert [line.said for line in found.lines] == [
-        "mse 0.62 % worse; outputs off by 1 % of their spread (40.0 dB); 34 % of the float size",
-        "mse no change; outputs off by 0.1 % of their spread (60.0 dB); 51 % of the float size",
+    assert found.columns == ("recipe", "mse worse", "outputs off", "size")
+    assert [row.cells for row in found.rows] == [
+        ("static_wi8_ai8", "+0.6 %", "1 %", "34 %"),
+        ("fp16", "0 %", "0.1 %", "51 %"),
     ]
+    assert "40.0 dB at worst" in found.detail
 
 
 def test_what_a_converter_changed_is_named_where_it_is_too_much() -> None:
@@ -103,11 +105,13 @@ def test_what_a_converter_changed_is_named_where_it_is_too_much() -> None:
     wrong = Conversion(float32=[Kept(name="output_0[..., 4]", centred_db=18.4, bound_db=80.0)])
     fine = answers.conversions(a_passing(artifacts=[replace(first, conversion=right)]))
     assert fine.headline == "Nothing beyond rounding"
-    assert fine.lines[0].said == "noise 1.02 times the recipe's own, at most 1.6; in float32 138.0 dB, at least 80.0 dB"
-    both = [replace(first, conversion=right), replace(second, conversion=wrong)]
+    assert [row.cells for row in fine.rows] == [("executorch", "1.02 times", "138.0 dB")]
+    assert "at most 1.6 times" in fine.detail
+    assert "at least 80.0 dB" in fine.detail
+    both = [replace(first, conversion=right), replace(second, target="tflite", conversion=wrong)]
     found = answers.conversions(a_passing(artifacts=both))
-    assert found.headline == "Too much in 1 of 2 files"
-    assert [line.bad for line in found.lines] == [False, True]
+    assert found.headline == "Too much for tflite"
+    assert [row.bad for row in found.rows] == [False, True]
     assert answers.conversions(a_passing()).headline == "Not known"
 
 
