@@ -170,7 +170,7 @@ def costs(manifest: Manifest) -> Finding:
     for recipe, records in _groups(manifest, "recipe").items():
         drops = [a.metric.drop for a in records if a.metric]
         losses = [loss for a in records if (loss := lost(a)) is not None]
-        sizes = [100 * a.bytes / a.float_bytes for a in records if a.float_bytes]
+        sizes = [100 * a.bytes / a.float_bytes for a in records if a.file and a.float_bytes]
         worse = words.signed(max(drops)) if drops else "-"
         off = words.share(error(min(losses))) if losses else "-"
         rows.append(Row(cells=(recipe, worse, off, _span(sizes)), bad=any(map(_over, records))))
@@ -192,23 +192,26 @@ def conversions(manifest: Manifest) -> Finding:
         asked = [a.conversion for a in records if a.conversion]
         excess = max((e for c in asked for e in c.excess), key=lambda e: e.ratio / e.bound, default=None)
         kept = min((k for c in asked for k in c.float32), key=lambda k: k.centred_db - k.bound_db, default=None)
-        if excess is None and kept is None:
+        if excess is None and kept is None and not any(c.weights for c in asked):
             continue
-        bad = bool((excess and excess.ratio > excess.bound) or (kept and kept.centred_db < kept.bound_db))
+        other = sum(len(c.weights.differing) for c in asked if c.weights)
+        bad = bool(other or (excess and excess.ratio > excess.bound) or (kept and kept.centred_db < kept.bound_db))
         most = max(most, excess.bound) if excess else most
         least = max(least, kept.bound_db) if kept else least
         noise = f"{three(excess.ratio)} times" if excess else "-"
-        rows.append(Row(cells=(target, noise, decibels(kept.centred_db) if kept else "-"), bad=bad))
+        weights = "-" if not any(c.weights for c in asked) else f"{other} differ" if other else "equal"
+        rows.append(Row(cells=(target, noise, decibels(kept.centred_db) if kept else "-", weights), bad=bad))
     if not rows:
         return Finding(headline="Not known", detail="It was not asked of these files.")
     wrong = [row.cells[0] for row in rows if row.bad]
     said = [
-        f"Noise: of a file over that of the recipe's own graph in torch, at most {three(most)} times." if most else "",
-        f"Float32: the same target's file in float32 against the model, at least {decibels(least)}." if least else "",
+        f"Noise: of a file over that of the recipe's own graph, at most {three(most)} times." if most else "",
+        f"Float32: the target's file in float32 against the model, at least {decibels(least)}." if least else "",
+        "Weights: those in the file against the graph's.",
     ]
     return Finding(
         headline="Nothing beyond rounding" if not wrong else f"Too much for {' and '.join(wrong)}",
-        columns=("target", "noise", "float32"),
+        columns=("target", "noise", "float32", "weights"),
         rows=rows,
         detail=" ".join(filter(None, said)),
     )

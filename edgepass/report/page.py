@@ -7,6 +7,7 @@ from pathlib import Path
 from edgepass import staging
 from edgepass.judging import figures
 from edgepass.judging import manifest as manifests
+from edgepass.judging.manifest import OutputSpec
 from edgepass.report import answers, pictures, words
 
 ANSWERS = ("standing", "quality", "costs", "conversions", "choices", "steps")
@@ -37,6 +38,7 @@ def write(folder: Path) -> Path:
         **{name: getattr(answers, name)(manifest) for name in ANSWERS},
         bounds=words.bounds(manifest),
         metrics=words.metrics(manifest),
+        seen=[(a, o) for a in manifest.artifacts for o in a.outputs if _unlike(o)],
         evidence=words.EVIDENCE,
         outputs_evidence=words.outputs_evidence,
         float_bytes=4 * manifest.model.parameters,
@@ -47,3 +49,8 @@ def write(folder: Path) -> Path:
     path = folder / manifests.REPORT
     staging.write(path, page.encode())
     return path
+
+
+def _unlike(output: OutputSpec) -> bool:
+    """Whether an app sees another shape or number format than the model gives."""
+    return (output.shape, output.dtype) != (output.model_shape, output.model_dtype)
