@@ -1,7 +1,7 @@
 """The weights of a model as its own graphs have them: what the weights of a file are held against.
 
-A converter may multiply what follows a layer into its weight: (x W) g, with g the gain of a batch norm, is x (W g).
-Both are right, so a weight has several forms.
+A converter may multiply what follows a layer, or comes before it, into its weight: (x W) g, with g the gain of a batch
+norm, is x (W g), and (16 x) W is x (16 W). All are right, so a weight has several forms.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,7 +40,7 @@ class Stated:
     """A weight as the model has it.
 
     `layout`: a letter for each dimension: O outputs, I inputs (of one group), D H W the kernel, V rows of an embedding.
-    `forms`: its values, and those times what follows.
+    `forms`: its values, those times what follows, and these times what comes before.
     `quantised`: what the recipe's own graph computes with; None where that leaves the weight as it is, or where a
     converter quantises by itself.
     """
@@ -62,6 +62,10 @@ def stated(module: GraphModule) -> list[Stated]:
         for factor in _factors(module, node, value.shape[layout.index("O")]) if "O" in layout else ():
             along = [-1 if letter == "O" else 1 for letter in layout]
             forms.append(forms[-1] * (factor.reshape(along) if factor.numel() > 1 else factor.reshape(())))
+        before = torch.ones(())
+        for factor in _before(module, node, weight) if "O" in layout else ():
+            before = before * factor
+            forms += [form * before for form in forms[: len(forms)]]
         found[name] = Stated(name=name, layout=layout, forms=tuple(_array(form) for form in forms))
     return list(found.values())
 
@@ -156,6 +160,30 @@ def _factors(module: GraphModule, node: Node, outputs: int) -> Iterator[Tensor]:
             case _:
                 return
         node = user
+
+
+def _before(module: GraphModule, node: Node, weight: Node) -> Iterator[Tensor]:
+    """The numbers that multiply what an operation reads beside its weight, the nearest first."""
+    second = node.target is ATEN.addmm.default or node.args[0] is weight
+    read = node.args[1 if second else 0]
+    while isinstance(read, Node):
+        x, *rest = read.args or (None,)
+        match read.target:
+            case ATEN.mul.Tensor | ATEN.mul.Scalar | ATEN.div.Tensor | ATEN.div.Scalar:
+                divides = "div" in str(read.target)
+                number = _number(module, rest[0])
+                if number is None and not divides:
+                    number, x = _number(module, x), rest[0]
+                if number is None or number.numel() != 1:
+                    return
+                yield (1 / number if divides else number).reshape(())
+            case ATEN.neg.default:
+                yield torch.tensor(-1.0)
+            case target if target in MOVES:
+                pass
+            case _:
+                return
+        read = x
 
 
 def _number(module: GraphModule, value: Any) -> Tensor | None:

@@ -1,0 +1,61 @@
+"""A weight has a form for what a converter may multiply into it, of what follows and of what comes before."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgepass.exporters import Job
+from edgepass.exporters._capture import capture
+from edgepass.quantize import recipe
+from edgepass.quantize.weights import stated
+
+
+class Before(nn.Module):
+    """Two layers that read the same, so that what multiplies it goes into both."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.change, self.left, self.right = change, nn.Linear(7, 3), nn.Linear(7, 5)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.change(torch.softmax(x, -1))
+        return self.left(h) * 3, self.right(h)
+
+
+def forms(change: Callable[[Tensor], Tensor]) -> tuple[Before, dict[str, tuple[np.ndarray, ...]]]:
+    model = Before(change).eval()
+    job = Job(capture(model, (torch.randn(1, 4, 7),)), recipe.read("fp32"))
+    return model, {weight.name: weight.forms for weight in stated(job.graph())}
+
+
+@pytest.mark.parametrize(
+    ("change", "factor"),
+    [
+        (lambda x: x * 16, 16.0),
+        (lambda x: 16 * x, 16.0),
+        (lambda x: x / 4, 0.25),
+        (lambda x: 16 / x, 16.0),  # which torch captures as a product
+        (lambda x: -x, -1.0),
+        (lambda x: (x * 16).reshape(1, 2, 2, 7), 16.0),
+        (lambda x: (x * 2) / 4, 0.5),
+    ],
+)
+def test_a_number_before_a_layer_may_be_in_its_weight(change: Callable[[Tensor], Tensor], factor: float) -> None:
+    model, found = forms(change)
+    for name, times in (("left.weight", (1, 3, factor, 3 * factor)), ("right.weight", (1, factor))):
+        weight = model.get_parameter(name).detach().numpy()
+        for each in times:
+            assert any(np.allclose(form, weight * each) for form in found[name]), (name, each)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda x: x + 16, lambda x: torch.relu(x * 16), lambda x: x * x, lambda x: x * torch.arange(7)],
+)
+def test_what_is_no_number_is_in_no_weight(change: Callable[[Tensor], Tensor]) -> None:
+    model, found = forms(change)
+    (only,) = found["right.weight"]
+    np.testing.assert_array_equal(only, model.right.weight.detach().numpy())
