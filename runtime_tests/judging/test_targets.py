@@ -1,5 +1,6 @@
 """Targets come as users have them, and what is no target is one sentence; build takes metrics as a file does."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import edgepass
 from edgepass.errors import InputError
 from edgepass.judging import score, verdict
 from edgepass.judging.gates import Gates
+from edgepass.judging.manifest import Manifest, Metric, ModelInfo
 from edgepass.judging.verdict import Candidate, Standard
 from edgepass.task import Samples, collect
+from runtime_tests.judging.test_parity import record
 
 ARGS = (torch.zeros(1, 3),)
 
@@ -99,3 +102,21 @@ def test_a_metric_that_a_file_s_outputs_break_fails_the_file_alone(tmp_path: Pat
     assert record.metric is not None
     assert record.metric.value > 1e300
     assert any("careful" in note and "ValueError: no such output" in note for note in record.notes)
+
+
+def test_a_folder_is_scored_again_by_the_metric_that_it_was_made_with() -> None:
+    def made(name: str) -> Manifest:
+        metric = Metric(name=name, reference=1.0, value=1.0, higher_is_better=True, samples=1)
+        model = ModelInfo(name="m", source="m", inputs=[], outputs=[], parameters=0)
+        return Manifest(
+            verdict="pass", model=model, versions={}, seed=0, gates={}, data=[], artifacts=[record(metric=metric)]
+        )
+
+    mine = score.of((accuracy, "higher"), "here")
+    forecaster = replace(score.named("mse"), levels=(0.5,), scale=(2.0,))
+    f1 = score.again(None, made("f1"))
+    assert f1 is not None
+    assert (f1.name, f1.higher_is_better) == ("f1", True)
+    assert score.again(mine, made("accuracy")) is mine, "a function of that name is the user's own"
+    assert score.again(mine, made("theirs")) is mine, "nobody knows what theirs was"
+    assert score.again(forecaster, made("mae")) == replace(score.named("mae"), levels=(0.5,), scale=(2.0,))
