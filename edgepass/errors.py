@@ -13,7 +13,7 @@ EdgepassError                 exit 1   a fault of edgepass itself
 Every message is one sentence for a person: what was asked, what is allowed, what to do next.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 OK, INTERNAL, GATE_FAILED, BAD_INPUT, NOT_INSTALLED, NOT_EVALUATED = range(6)
@@ -73,6 +73,12 @@ class MissingExtraError(EdgepassError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} is not installed: pip install 'edgepass[{extra}]'")
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """The names in a sentence: the first of them, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def first_line(error: BaseException) -> str:

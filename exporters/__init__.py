@@ -12,7 +12,7 @@ from torch._ops import OpOverload
 from torch.fx import GraphModule
 
 from edgepass import catalog
-from edgepass.errors import EdgepassError, RefusedError, one_line
+from edgepass.errors import EdgepassError, RefusedError, listed, one_line
 from edgepass.exporters._capture import Program, quiet
 from edgepass.judging.manifest import Fallback
 from edgepass.quantize import audit, pt2e, weights
@@ -151,8 +151,8 @@ def _root(error: BaseException) -> BaseException:
 
 def requested(name: str, job: Job) -> list[Requested]:
     """The weights that a file of this target must hold in the format of the recipe. Raises UnknownNameError."""
-    spared, _ = target(name).spares.get(job.recipe.scheme, (frozenset(), ""))
-    return audit.requested(job.program.exported, job.recipe, spared)
+    spared, why = target(name).spares.get(job.recipe.scheme, (frozenset(), ""))
+    return audit.requested(job.program.exported, job.recipe, spared, why)
 
 
 def stated(name: str, job: Job) -> list[Stated]:
@@ -168,9 +168,11 @@ def stated(name: str, job: Job) -> list[Stated]:
 
 def spared(name: str, job: Job) -> list[str]:
     """A sentence where this target leaves some of the model's weights in float32 against the recipe."""
-    operations, why = target(name).spares.get(job.recipe.scheme, (frozenset(), ""))
-    has = any(node.target in operations for node in job.program.exported.graph.nodes)
-    return [f"{job.recipe.name} leaves some weights in float32: {why}"] if has else []
+    named: dict[str, list[str]] = {}
+    for want in requested(name, job):
+        if want.reason and want.reason != audit.KEPT:
+            named.setdefault(want.reason, []).append(want.name)
+    return [f"{job.recipe.name} leaves some weights in float32, {listed(names)}: {why}" for why, names in named.items()]
 
 
 def check(target: Target, name: str, recipe: Recipe, max_batch: int | None) -> None:

@@ -17,13 +17,11 @@ from torch._ops import OpOverload
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
-from edgepass.errors import CaptureError, first_line
+from edgepass.errors import CaptureError, first_line, listed
 from edgepass.exporters._canonical import restate
 from edgepass.exporters._canonical._fold import fold
 from edgepass.exporters._canonical._outputs import plain
 
-NAMED = 3
-"""Tensors that a sentence names, of many."""
 CORE_NAMESPACES = ("aten", "prim", "prims", "quantized_decomposed", "_operator", "higher_order")
 
 
@@ -173,9 +171,8 @@ def _refuse_doubles(model: nn.Module | ExportedProgram, args: tuple[Tensor, ...]
     named = {f"input {number}": arg for number, arg in enumerate(args)} | state
     doubles = [name for name, value in named.items() if isinstance(value, Tensor) and value.dtype == torch.float64]
     if doubles:
-        more = f" and {len(doubles) - NAMED} more" if len(doubles) > NAMED else ""
         raise CaptureError(
-            f"the model is in float64 ({', '.join(doubles[:NAMED])}{more}), which phones do not compute in; "
+            f"the model is in float64 ({listed(doubles)}), which phones do not compute in; "
             "make it float32 with model.float(), and give it float32 arguments and data"
         )
 

@@ -1,13 +1,17 @@
 """The audit: is every weight in the file in the number format that the recipe asked for?
 
+Asked for is every parameter that takes part in a product, a convolution, a lookup or a recurrent layer, whatever views
+and casts lie between. Vectors are not: converters add biases and scales together. What a recipe or a target leaves in
+float is named with the reason.
+
 Files lose the names of modules, reorder dimensions and drop those of size one, so a weight is recognised by its
 dimensions, sorted; among equals, whichever holds the format that was asked for is counted first. A file may hold equal
-weights once.
+weights once, one weight in parts (groups), and several as one (the gates of a recurrent layer).
 """
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -15,75 +19,193 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
+from torch.fx import Node
 
 from edgepass.judging.manifest import Audit, Weight
-from edgepass.quantize.pt2e import WEIGHTED, module_path
+from edgepass.quantize.pt2e import ATEN, CUBIC, LOOKUPS, PRODUCTS, RECURRENT, TRANSPOSED, WEIGHTED, module_path
 from edgepass.quantize.recipe import Recipe
+
+MOVES = {
+    ATEN.view.default, ATEN.reshape.default, ATEN.transpose.int, ATEN.permute.default, ATEN.unsqueeze.default,
+    ATEN.squeeze.dim, ATEN.squeeze.dims, ATEN.clone.default, ATEN.contiguous.default, ATEN.flatten.using_ints,
+    ATEN.alias.default, ATEN.expand.default, ATEN.to.dtype, ATEN.t.default, ATEN.numpy_T.default, ATEN.slice.Tensor,
+    ATEN.select.int, ATEN.repeat.default,
+}  # fmt: skip
+"""Operations that a weight is followed through to the one that uses it."""
+FLOAT_IN_INT8 = {
+    LOOKUPS: "a lookup, which the quantiser whose graph all targets share leaves in float",
+    CUBIC: "a convolution over three dimensions, which the quantiser whose graph all targets share leaves in float",
+    PRODUCTS: "a product with a matrix for each member of a batch, which no quantiser has per channel",
+    RECURRENT: "a recurrent layer, which is quantised nowhere before it is taken apart",
+}
+GROUPED = "a transposed convolution in groups, which the quantiser whose graph all targets share leaves in float"
+KEPT = "kept in float32 by the recipe or the model"
+MOST_JOINED = 8
+"""Weights that a file may hold as one: the gates of a recurrent layer and its two directions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Requested:
-    """A weight of the model that a recipe speaks of."""
+    """A weight of the model that a recipe speaks of.
+
+    `reason`: why it stays in float against the recipe; empty where the recipe holds.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     values: str = ""
     """A hash of them and their shape; empty where they are not known."""
+    reason: str = ""
 
 
 def requested(
-    program: ExportedProgram, recipe: Recipe, spared: Collection[OpOverload] = frozenset()
+    program: ExportedProgram, recipe: Recipe, spared: Collection[OpOverload] = frozenset(), why: str = ""
 ) -> list[Requested]:
-    """Every weight of a linear or convolution that the recipe does not keep in float32, once each.
+    """Every weight that takes part, once each; those that the recipe keeps or the target spares with the reason.
 
-    Weights of operations in `spared` are not asked for: a target has said that it cannot do them.
+    spared: operations whose weights a target cannot make so, and `why`.
     """
     signature = program.graph_signature
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     wanted: dict[str, Requested] = {}
     for node in program.graph.nodes:
-        if node.target not in WEIGHTED - set(spared) or recipe.keeps(module_path(node)):
-            continue
-        name = names.get(node.args[1].name)
-        if name is not None:
-            shape = tuple(int(n) for n in node.args[1].meta["val"].shape)
+        for weight in _weights_of(node):
+            name = names.get(_followed(weight).name)
+            if name is None or (name in signature.inputs_to_buffers.values() and node.target not in WEIGHTED):
+                continue
             values = program.state_dict[name] if name in program.state_dict else program.constants[name]
             assert isinstance(values, Tensor)
-            wanted[name] = Requested(name=name, shape=shape, dtype=recipe.weights, values=_hash(values))
+            reason = _reason(node, recipe, spared, why)
+            if values.dim() < 2 or (name in wanted and not wanted[name].reason):
+                continue  # what one operation has in int8, another cannot have in float besides
+            shape = tuple(int(n) for n in values.shape)
+            wanted[name] = Requested(name=name, shape=shape, dtype=recipe.weights, values=_hash(values), reason=reason)
     return list(wanted.values())
+
+
+def _weights_of(node: Node) -> Iterator[Node]:
+    """What an operation may read as weights."""
+    if node.target in WEIGHTED | CUBIC:
+        found = [node.args[1]]
+    elif node.target in LOOKUPS:
+        found = [node.args[0]]
+    elif node.target in PRODUCTS | RECURRENT:
+        found = list(node.all_input_nodes)
+    else:
+        found = []
+    yield from (weight for weight in found if isinstance(weight, Node))
+
+
+def _followed(node: Node) -> Node:
+    """Where a weight comes from."""
+    while node.target in MOVES:
+        node = node.all_input_nodes[0]
+    return node
+
+
+def _reason(node: Node, recipe: Recipe, spared: Collection[OpOverload], why: str) -> str:
+    if recipe.keeps(module_path(node)):
+        return KEPT
+    if node.target in spared:
+        return why
+    if recipe.weights != "int8":
+        return ""
+    if node.target in TRANSPOSED and recipe.scheme != "weight-only" and _groups(node) > 1:
+        return GROUPED
+    return next((said for operations, said in FLOAT_IN_INT8.items() if node.target in operations), "")
+
+
+def _groups(transposed: Node) -> int:
+    groups = transposed.args[6] if len(transposed.args) > 6 else transposed.kwargs.get("groups", 1)
+    assert isinstance(groups, int)
+    return groups
 
 
 def audit(recipe: str, wanted: Sequence[Requested], found: Sequence[Weight]) -> Audit:
     """What was asked for beside what the file holds.
 
-    A requested weight that the file has nothing of, stands in the list with dtype "absent". Constants that the recipe
-    does not speak of follow, with `requested` null. Coverage counts elements; it is None when nothing was requested.
+    A requested weight that the file has nothing of stands in the list with dtype "absent". One that stays in float with
+    a reason is in the list with it, and is not counted unless the file holds it as the recipe says. Constants that the
+    recipe does not speak of follow, with `requested` null. Coverage counts elements; it is None when nothing was
+    requested.
     """
-    stock: dict[tuple[int, ...], list[Weight]] = defaultdict(list)
-    for weight in found:
-        stock[_key(weight.shape)].append(weight)
+    stock = _Stock(found)
+    asked = [want for want in wanted if not want.reason]
+    left = [want for want in wanted if want.reason]
     rows: dict[str, Weight] = {}
     held: dict[str, Weight] = {}
-    covered = 0
-    for want in _repeats_last(wanted):
-        candidates = stock[_key(want.shape)]
-        match = next((w for w in candidates if w.dtype == want.dtype), candidates[0] if candidates else None)
-        if match is not None:
-            candidates.remove(match)
-        elif want.values:
-            match = held.get(want.values)
+    covered = total = 0
+    for want in [*_repeats_last(asked), *left]:
+        match = stock.take(want) or (held.get(want.values) if want.values else None)
+        size = prod(want.shape)
+        if want.reason and (match is None or match.dtype != want.dtype):
+            if match is not None:
+                rows[want.name] = replace(match, name=want.name, reason=want.reason)
+            continue
+        total += size
         if match is None:
             rows[want.name] = Weight(name=want.name, shape=want.shape, dtype="absent", requested=want.dtype)
             continue
         held.setdefault(want.values, match)
         rows[want.name] = replace(match, name=want.name, requested=want.dtype)
-        covered += prod(want.shape) if match.dtype == want.dtype else 0
-    total = sum(prod(w.shape) for w in wanted)
-    rest = [weight for weights in stock.values() for weight in weights]
-    return Audit(
-        requested=recipe, weights=[rows[w.name] for w in wanted] + rest, coverage=covered / total if total else None
-    )
+        covered += size if match.dtype == want.dtype else 0
+    known = [rows[want.name] for want in wanted if want.name in rows]
+    return Audit(requested=recipe, weights=known + stock.rest(), coverage=covered / total if total else None)
+
+
+class _Stock:
+    """The constants of a file that nobody has asked for yet."""
+
+    def __init__(self, found: Sequence[Weight]) -> None:
+        self.of_key: dict[tuple[int, ...], list[Weight]] = defaultdict(list)
+        self.joined: list[tuple[tuple[int, ...], Weight]] = []
+        for weight in found:
+            self.of_key[_key(weight.shape)].append(weight)
+
+    def rest(self) -> list[Weight]:
+        """Those that still nobody has asked for."""
+        return [weight for weights in self.of_key.values() for weight in weights]
+
+    def take(self, want: Requested) -> Weight | None:
+        """The weight of these dimensions; or its parts, or one that it is a part of. None where there is none."""
+        key = _key(want.shape)
+        whole = self._taken(key, 1, want.dtype)
+        if whole:
+            return whole[0]
+        for size in sorted(set(key)):
+            for count in (n for n in range(2, size + 1) if size % n == 0):
+                if parts := self._taken(_replaced(key, size, size // count), count, want.dtype):
+                    worst = next((w for w in parts if w.dtype != want.dtype), parts[0])
+                    return replace(worst, shape=want.shape)
+        return self._part_of_another(key, want)
+
+    def _taken(self, key: tuple[int, ...], count: int, dtype: str) -> list[Weight]:
+        candidates = self.of_key[key]
+        if len(candidates) < count:
+            return []
+        chosen = sorted(candidates, key=lambda weight: weight.dtype != dtype)[:count]
+        for weight in chosen:
+            candidates.remove(weight)
+        return chosen
+
+    def _part_of_another(self, key: tuple[int, ...], want: Requested) -> Weight | None:
+        for place, (part, weight) in enumerate(self.joined):
+            if part == key:
+                del self.joined[place]
+                return replace(weight, shape=want.shape)
+        for count in range(2, MOST_JOINED + 1):
+            for larger in {_key((*key, count)), *(_replaced(key, size, size * count) for size in key)}:
+                if taken := self._taken(larger, 1, want.dtype):
+                    self.joined += [(key, taken[0])] * (count - 1)
+                    return replace(taken[0], shape=want.shape)
+        return None
+
+
+def _replaced(key: tuple[int, ...], size: int, other: int) -> tuple[int, ...]:
+    sizes = list(key)
+    sizes[sizes.index(size)] = other
+    return _key(sizes)
 
 
 def _repeats_last(wanted: Sequence[Requested]) -> list[Requested]:

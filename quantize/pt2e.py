@@ -22,6 +22,17 @@ ATEN = torch.ops.aten
 TRANSPOSED = {ATEN.conv_transpose1d.default, ATEN.conv_transpose2d.input}
 WEIGHTED = {ATEN.linear.default, ATEN.conv1d.default, ATEN.conv2d.default, ATEN.convolution.default, *TRANSPOSED}
 CONVOLUTIONS = frozenset(WEIGHTED - {ATEN.linear.default})
+# Operations with weights that are quantised nowhere.
+CUBIC = frozenset({ATEN.conv3d.default, ATEN.conv_transpose3d.input})
+LOOKUPS = frozenset({ATEN.embedding.default, ATEN.embedding_bag.default, ATEN._embedding_bag.default})
+PRODUCTS = frozenset({
+    ATEN.matmul.default, ATEN.bmm.default, ATEN.mm.default, ATEN.einsum.default, ATEN.baddbmm.default,
+    ATEN.addmm.default, ATEN.bilinear.default, ATEN.tensordot.default, ATEN.mv.default,
+})  # fmt: skip
+RECURRENT = frozenset({
+    ATEN.lstm.input, ATEN.gru.input, ATEN.rnn_tanh.input, ATEN.rnn_relu.input,
+    ATEN.lstm_cell.default, ATEN.gru_cell.default, ATEN.rnn_tanh_cell.default, ATEN.rnn_relu_cell.default,
+})  # fmt: skip
 FUSED = {ATEN.relu.default, ATEN.relu_.default, ATEN.hardtanh.default, ATEN.hardtanh_.default}
 
 

@@ -2,8 +2,9 @@
 
 from dataclasses import asdict, dataclass
 
+from edgepass.errors import listed
 from edgepass.judging.figures import percent, three
-from edgepass.judging.manifest import ArtifactRecord, Conversion, Metric, Outcome
+from edgepass.judging.manifest import ArtifactRecord, Audit, Conversion, Metric, Outcome
 from edgepass.judging.parity import Agreement, Parity
 
 NO_SIGNAL_DB = 0.01
@@ -59,12 +60,21 @@ def judge(record: ArtifactRecord, gates: Gates) -> tuple[Outcome, list[str]]:
         _at_most("median latency", record.latency.p50_us if record.latency else None, gates.max_latency, "{:,.0f} us"),
         # Core ML decides on the device and onnxruntime has no second backend: there is nothing to bound.
         _at_least("delegated share", record.delegated_flops, gates.min_delegated if delegates else None, "{:.1%}"),
-        _at_least("audited coverage", record.audit.coverage if record.audit else None, gates.min_coverage, "{:.1%}"),
+        _covered(record.audit, gates.min_coverage),
     ]
     always = [*(_lost(parity) if parity else []), *(_conversion(record.conversion) if record.conversion else [])]
     failed = [text for outcome, text in checks if outcome == "fail"] + always
     unknown = [text for outcome, text in checks if outcome == "not-evaluated"]
     return ("fail" if failed else "not-evaluated" if unknown else "pass"), failed + unknown
+
+
+def _covered(audit: Audit | None, bound: float | None) -> tuple[Outcome, str]:
+    """Coverage, and which weights are not as they were asked for."""
+    outcome, text = _at_least("audited coverage", audit.coverage if audit else None, bound, "{:.1%}")
+    if audit is None or outcome != "fail":
+        return outcome, text
+    others = [f"{w.name} is {w.dtype}" for w in audit.weights if w.requested and w.dtype != w.requested]
+    return outcome, f"{text}: {listed(others)}" if others else text
 
 
 def worst(outcomes: list[Outcome]) -> Outcome:

@@ -153,13 +153,16 @@ class Weight:
     """What its dimensions are to the operation that reads it: O outputs, I inputs (of one group), D H W the kernel."""
     requested: str | None = None
     """What the recipe asked for this weight; null for a constant that it says nothing of."""
+    reason: str | None = None
+    """Why a weight that the recipe speaks of stays in float all the same; it is then not asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
     """Requested against realised number format of every weight, read from the file.
 
-    `coverage`: share of the elements whose weight the recipe speaks of that the file really holds in that format.
+    `coverage`: share of the elements whose weight the recipe speaks of that the file really holds in that format; what
+    stays in float with a reason is not counted.
     """
 
     requested: str
