@@ -57,13 +57,14 @@ def validate(
         raise InputError(
             f"{path} was made from {model}, which cannot be had here: {error}; or give --reference"
         ) from None
+    program = capture(task.model, task.args, decompositions=task.decompositions)
+    program, reference_outputs = pipeline.settle(task, program, samples := pipeline.evaluation(task))
     standard = Standard(
-        samples=(samples := pipeline.evaluation(task)),
-        reference=task.reference(samples),
+        samples=samples,
+        reference=reference_outputs,
         score=scores.again(task.score, made) if made and metric is None else task.score,
         threads=threads,
     )
-    program = capture(task.model, task.args, decompositions=task.decompositions)
     records: list[ArtifactRecord] = []
     for file, name in listed:
         say(f"judging {file.name}")

@@ -10,13 +10,14 @@ from typing import Any
 from edgepass import rewrites
 from edgepass.errors import MissingExtraError
 from edgepass.exporters import Job, Lowered, Spares, _flatbuffer
+from edgepass.quantize.pt2e import PRODUCTS
 from edgepass.quantize.recipe import Scheme
 
 extra = "tflite"
 runtime = "tflite"
 suffix = ".tflite"
 refuses: dict[Scheme, tuple[str, str]] = {}
-spares: Spares = {}
+spares: Spares = {"float16": (PRODUCTS, "ai-edge-quantizer casts no matrices of a batch")}
 quantizes: frozenset[Scheme] = frozenset({"dynamic", "weight-only"})
 dynamic_batch = "litert-torch converts fixed shapes only"
 

@@ -22,7 +22,17 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from edgepass.judging.manifest import Audit, Weight
-from edgepass.quantize.pt2e import ATEN, CUBIC, LOOKUPS, PRODUCTS, RECURRENT, TRANSPOSED, WEIGHTED, module_path
+from edgepass.quantize.pt2e import (
+    ATEN,
+    CONVOLUTIONS,
+    CUBIC,
+    LOOKUPS,
+    PRODUCTS,
+    RECURRENT,
+    TRANSPOSED,
+    WEIGHTED,
+    module_path,
+)
 from edgepass.quantize.recipe import Recipe
 
 MOVES = {
@@ -49,6 +59,8 @@ class Requested:
     """A weight of the model that a recipe speaks of.
 
     `reason`: why it stays in float against the recipe; empty where the recipe holds.
+    `groups`: of a convolution; a file may hold each of them as a weight.
+    `joins`: whether a file may hold it with others as one.
     """
 
     name: str
@@ -57,6 +69,8 @@ class Requested:
     values: str = ""
     """A hash of them and their shape; empty where they are not known."""
     reason: str = ""
+    groups: int = 1
+    joins: bool = False
 
 
 def requested(
@@ -80,7 +94,15 @@ def requested(
             if values.dim() < 2 or (name in wanted and not wanted[name].reason):
                 continue  # what one operation has in int8, another cannot have in float besides
             shape = tuple(int(n) for n in values.shape)
-            wanted[name] = Requested(name=name, shape=shape, dtype=recipe.weights, values=_hash(values), reason=reason)
+            wanted[name] = Requested(
+                name=name,
+                shape=shape,
+                dtype=recipe.weights,
+                values=_hash(values),
+                reason=reason,
+                groups=_groups(node),
+                joins=node.target in RECURRENT,
+            )
     return list(wanted.values())
 
 
@@ -116,8 +138,12 @@ def _reason(node: Node, recipe: Recipe, spared: Collection[OpOverload], why: str
     return next((said for operations, said in FLOAT_IN_INT8.items() if node.target in operations), "")
 
 
-def _groups(transposed: Node) -> int:
-    groups = transposed.args[6] if len(transposed.args) > 6 else transposed.kwargs.get("groups", 1)
+def _groups(node: Node) -> int:
+    """Of a convolution; 1 for any other operation."""
+    if node.target not in (CONVOLUTIONS | CUBIC):
+        return 1
+    at = 8 if node.target == ATEN.convolution.default else 6
+    groups = node.args[at] if len(node.args) > at else node.kwargs.get("groups", 1)
     assert isinstance(groups, int)
     return groups
 
@@ -173,12 +199,15 @@ class _Stock:
         whole = self._taken(key, 1, want.dtype)
         if whole:
             return whole[0]
-        for size in sorted(set(key)):
-            for count in (n for n in range(2, size + 1) if size % n == 0):
-                if parts := self._taken(_replaced(key, size, size // count), count, want.dtype):
-                    worst = next((w for w in parts if w.dtype != want.dtype), parts[0])
-                    return replace(worst, shape=want.shape)
-        return self._part_of_another(key, want)
+        for size in sorted({n for n in key if want.groups > 1 and n % want.groups == 0}):
+            one = _replaced(key, size, size // want.groups)
+            parts = self._taken(one, want.groups, want.dtype)
+            for other in (1, *one):  # a converter may lay the groups along another dimension
+                parts = parts or self._taken(_replaced((1, *one), other, other * want.groups), 1, want.dtype)
+            if parts:
+                worst = next((w for w in parts if w.dtype != want.dtype), parts[0])
+                return replace(worst, shape=want.shape)
+        return self._part_of_another(key, want) if want.joins else None
 
     def _taken(self, key: tuple[int, ...], count: int, dtype: str) -> list[Weight]:
         candidates = self.of_key[key]

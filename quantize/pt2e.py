@@ -33,6 +33,8 @@ RECURRENT = frozenset({
     ATEN.lstm.input, ATEN.gru.input, ATEN.rnn_tanh.input, ATEN.rnn_relu.input,
     ATEN.lstm_cell.default, ATEN.gru_cell.default, ATEN.rnn_tanh_cell.default, ATEN.rnn_relu_cell.default,
 })  # fmt: skip
+FLOOR = 1e-9
+"""The smallest step of an observed tensor; that of a tensor that is constant zero."""
 FUSED = {ATEN.relu.default, ATEN.relu_.default, ATEN.hardtanh.default, ATEN.hardtanh_.default}
 
 
@@ -54,6 +56,7 @@ def prepare(module: GraphModule, recipe: Recipe, calibration: Sequence[tuple[Ten
             "file.py:function) or get_calibration_data(), or take dynamic_wi8_afp32, which needs none"
         )
     config = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=recipe.scheme == "dynamic")
+    config = _for_small_signals(config)
     if recipe.scheme == "weight-only":
         quantizer = _weight_only(recipe, config.weight)
     else:
@@ -80,6 +83,18 @@ def convert(prepared: GraphModule, *, fold: bool) -> GraphModule:
             "the recipe asks for int8 weights, but the model has no linear or convolution to make int8; take fp16"
         )
     return converted
+
+
+def _for_small_signals(config: Any) -> Any:
+    """`config` with observers of steps down to FLOOR, where executorch's, of 2**-12, round away what is in volts."""
+    changed: dict[str, Any] = {}
+    for part in dataclasses.fields(config):
+        spec = getattr(config, part.name)
+        if (observer := getattr(spec, "observer_or_fake_quant_ctr", None)) is not None:
+            made = observer.p  # a functools.partial
+            finer = made.func.with_args(**{**made.keywords, "eps": FLOOR})
+            changed[part.name] = dataclasses.replace(spec, observer_or_fake_quant_ctr=finer)
+    return dataclasses.replace(config, **changed)
 
 
 def _wanted(node: Node, recipe: Recipe) -> bool:
