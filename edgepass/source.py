@@ -1,10 +1,11 @@
 """MODEL on the command line: a preset, a RUN/ folder, a `.pt2` file, or `file.py:get_model`, as a Task."""
 
 import importlib.util
+import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from edgepass import catalog, models, task
@@ -295,15 +296,29 @@ def _import(path: Path) -> ModuleType:
 
 @contextmanager
 def _users_code(path: Path) -> Iterator[None]:
-    """What the file imports is found beside it, and what it raises, sys.exit() too, is told by its line."""
-    beside = str(path.parent.resolve())
+    """Runs code of the user's file, and nothing of what it does lasts but what it gives.
+
+    What the file imports is found beside it, what it raises, sys.exit() too, is told by its line, a working folder
+    that it changes to is its own, and a process that it forks ends where the file's code does.
+    """
+    beside, ours, process = str(path.parent.resolve()), os.getcwd(), os.getpid()
+    os.chdir(_PLACES.get(beside, ours))
     sys.path.insert(0, beside)
     try:
         yield
     except (Exception, SystemExit) as error:
-        raise InputError(_blame(error, path)) from None
+        if os.getpid() == process:
+            raise InputError(_blame(error, path)) from None
     finally:
+        if os.getpid() != process:
+            os._exit(0)
         sys.path.remove(beside)
+        _PLACES[beside] = os.getcwd()
+        os.chdir(ours)
+
+
+_PLACES: dict[str, str] = {}
+"""The working folder of the user's files, by the folder that they are in, where they changed it."""
 
 
 def _call(module: ModuleType, name: str, model: str) -> Any:
@@ -311,10 +326,25 @@ def _call(module: ModuleType, name: str, model: str) -> Any:
     if not callable(function):
         offered = sorted(n for n, v in vars(module).items() if callable(v) and not n.startswith("_"))
         raise InputError(f"{model}: there is no function {name!r} in the file; it has: {', '.join(offered) or 'none'}")
-    with _users_code(Path(str(module.__file__))):
+    path = Path(str(module.__file__))
+    with _users_code(path):
         found = function()
-        # A generator raises only when asked for its samples, which must be here.
-        return list(found) if isinstance(found, Iterator) else found
+    if not isinstance(found, Iterable) or isinstance(found, (Sized, nn.Module, Tensor)):
+        return found
+    return _samples(found, path)
+
+
+def _samples(found: Iterable[Any], path: Path) -> Iterator[Any]:
+    """A generator runs the user's code, and raises, only when asked for its samples."""
+    with _users_code(path):
+        samples = iter(found)
+    while True:
+        with _users_code(path):
+            try:
+                sample = next(samples)
+            except StopIteration:
+                return
+        yield sample
 
 
 def _blame(error: BaseException, path: Path) -> str:

@@ -27,7 +27,7 @@ def folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     refuse_existing(out, overwrite=overwrite)
     place = Path(os.path.realpath(out))  # ".." would have neither a name nor the right parent
-    staged = _beside(place)
+    staged, owner = _beside(place), os.getpid()
     aside = staged.with_suffix(REPLACED)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -36,12 +36,15 @@ def folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
             if _sweep(place, staged):
                 raise InputError(f"another run is writing {out} now; wait until it has ended, or name another -o")
             yield staged
+            if os.getpid() != owner:
+                os._exit(1)  # a fork of the user's code came back out of it; the folder is the other's
             refuse_existing(out, overwrite=overwrite)  # again: the work took minutes
             _replace(staged, place, aside)
     except OSError as error:
         raise InputError(explain(error, out)) from None
     finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        if os.getpid() == owner:
+            shutil.rmtree(staged, ignore_errors=True)
 
 
 def _replace(staged: Path, place: Path, aside: Path) -> None:
@@ -127,7 +130,7 @@ def refuse_existing(out: Path, *, overwrite: bool) -> None:
         raise InputError(f"{out} is a mount point or the current folder, which cannot be replaced; name a new -o")
     if not held:
         return
-    ours = {manifest.FILE, manifest.GOLDEN, manifest.REPORT, ".DS_Store"}
+    ours = {manifest.FILE, manifest.GOLDEN, manifest.REPORT, manifest.SIGNATURE, ".DS_Store"}
     if manifest.FILE in held:
         ours |= {record.file for record in manifest.read(out).artifacts}
     others = sorted(held - ours)

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,8 @@ from edgepass.judging.score import Score
 from edgepass.runtimes import Array
 
 SYNTHETIC_SAMPLES = 32
+MOST_SAMPLES, MOST_BYTES = 50_000, 4 << 30
+"""Of a generator, which may have no end; a list may be longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +108,7 @@ class Task:
             for index, arguments in enumerate(samples.arguments()):
                 try:
                     rows.append(flatten(module(*arguments)))
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     raise InputError(
                         f"{self.source} raises {type(error).__name__} on evaluation sample {index}: {first_line(error)}"
                     ) from None
@@ -159,9 +161,16 @@ def collect(samples: Iterable[Any], args: tuple[Tensor, ...], source: str) -> Sa
         raise InputError(
             f"{source} gives {type(samples).__name__}; it must give argument tuples, or pairs (arguments, target)"
         )
+    size = 0
     for sample in samples:
         arguments, target = _split(sample, len(args))
         rows.append(check_args(arguments, source))
+        size += sum(argument.nbytes for argument in rows[-1])
+        if not isinstance(samples, Sized) and (len(rows) > MOST_SAMPLES or size > MOST_BYTES):
+            raise InputError(
+                f"{source} has given {len(rows) - 1:,} samples of {size / 2**30:.3g} GiB and goes on; let it end, with "
+                "itertools.islice for one, or give a list"
+            )
         if target is not None:
             targets.append(_target(target, source))
     if not rows:

@@ -98,7 +98,7 @@ def edgepass(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
         code = 0
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
-                cli.main()
+                code = cli.command_line()
             except SystemExit as stop:
                 code = int(stop.code or 0)
         return Done(code, out.getvalue(), err.getvalue())

@@ -29,6 +29,7 @@ ALLOWED = {
     "kernels": {"models.folds"},
     "models": {"errors", "catalog", "kernels", "models.parts", "models.folds"},
     "staging": {"errors", "judging.manifest"},
+    "judging.signing": {"errors", "staging", "judging.manifest"},
     "rewrites": {"errors", "catalog"},
     "quantize": BASE,
     "exporters": BASE | {"rewrites", "quantize"},

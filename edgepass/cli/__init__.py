@@ -7,14 +7,16 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.exceptions import Exit
 
 from edgepass import __version__
-from edgepass.cli import interrupts
+from edgepass.cli import interrupts, supervised
 from edgepass.cli.units import CHANGE, RATIO_DB, SHARE, SIZE, TIME
 from edgepass.errors import BAD_INPUT, GATE_FAILED, INTERNAL, INTERRUPTED, NOT_EVALUATED, OK, EdgepassError
 
@@ -26,7 +28,31 @@ Command = Callable[..., None]
 EXIT_OF = {"pass": OK, "fail": GATE_FAILED, "not-evaluated": NOT_EVALUATED}
 MODEL_HELP = "MODEL is a preset, a RUN/ folder, a .pt2 file, or file.py:get_model; MODEL@2 is a stack cut after pass 2."
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else, on stdout.")
+
+def _alone(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    """What the user's code and converters print goes to stderr from now on; the result is printed last."""
+    if value:
+        context.meta[REDIRECTED] = context.with_resource(_on_stderr())
+    return value
+
+
+@contextmanager
+def _on_stderr() -> Iterator[ExitStack]:
+    """Standard output, of Python and of native code, leads to stderr until the stack is closed."""
+    with ExitStack() as stack:
+        sys.stdout.flush()
+        kept = os.dup(1)
+        stack.callback(os.close, kept)
+        os.dup2(2, 1)
+        stack.callback(os.dup2, kept, 1)
+        stack.enter_context(redirect_stdout(sys.stderr))
+        yield stack
+
+
+REDIRECTED = "edgepass.redirected"
+as_json = click.option(
+    "--json", "as_json", is_flag=True, callback=_alone, help="Print the result as JSON, and nothing else, on stdout."
+)
 threads = click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 64), help="Of each runtime.")
 overwrite = click.option("--overwrite", is_flag=True, help="Replace the output folder if it exists.")
 
@@ -230,6 +256,47 @@ def inspect(file: Path, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("out", type=click.Path(path_type=Path), metavar="OUT/")
+@click.option(
+    "--key", required=True, type=click.Path(path_type=Path), help="Your private key, PEM or OpenSSH, Ed25519."
+)
+def sign(out: Path, key: Path) -> None:
+    """Write OUT/signature.json, which says under your key what every file in OUT/ is, byte for byte."""
+    from edgepass.judging import manifest, signing
+
+    made = signing.sign(out, key, _passphrase)
+    click.echo(f"{len(made.files)} files signed: {out / manifest.SIGNATURE}")
+
+
+@cli.command()
+@click.argument("out", type=click.Path(path_type=Path), metavar="OUT/")
+@click.option("--key", type=click.Path(path_type=Path), help="The signer's public key, from elsewhere than OUT/.")
+@as_json
+def verify(out: Path, key: Path | None, as_json: bool) -> None:
+    """Check that OUT/ holds every file as it was signed, no other, and with --key whose signature it is.
+
+    Exit code 2 when a file was changed, added or removed or the key is another; 5 when the files are as signed and no
+    --key says by whom.
+    """
+    from edgepass.judging import signing
+
+    found = signing.verify(out, key, _passphrase)
+    if as_json:
+        _print_json(found)
+    else:
+        for fault in found.faults:
+            click.echo(f"{out}: {fault}")
+        if not found.faults:
+            whose = "" if found.known else "; whose key that is was not asked: give --key"
+            click.echo(f"{out}: {found.files} files are as signed with {found.key}{whose}")
+    raise Exit(GATE_FAILED if found.faults else OK if found.known else NOT_EVALUATED)
+
+
+def _passphrase() -> str:
+    return str(click.prompt("passphrase of the key", hide_input=True, err=True))
+
+
+@cli.command()
 @click.argument("out", type=click.Path(path_type=Path))
 def report(out: Path) -> None:
     """Write OUT/report.html again from the manifest and the golden samples."""
@@ -303,7 +370,7 @@ def doctor(as_json: bool) -> None:
         _print_json(found)
     else:
         terminal.console.print(probes.table(found))
-    sys.exit(OK if all(probe.ok for probe in found) else NOT_INSTALLED)
+    raise Exit(OK if all(probe.ok for probe in found) else NOT_INSTALLED)
 
 
 @cli.command()
@@ -323,35 +390,47 @@ def demo(output: Path, as_json: bool) -> None:
     _finish(result, output / story.OUT, as_json=as_json)
 
 
-def main() -> None:
-    """Entry point: every error becomes one sentence and its exit code."""
+def main() -> NoReturn:
+    """Entry point: the command line, in a process of its own."""
+    sys.exit(supervised.run(command_line))
+
+
+def command_line() -> int:
+    """The exit code of the command that sys.argv holds; every error becomes one sentence."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # converters' own progress bars
     for noisy in ("torchao", "torch.utils._pytree"):  # on import they warn of kernels for other machines
         logging.getLogger(noisy).setLevel(logging.ERROR)
     interrupts.install()
     try:
-        cli.main(standalone_mode=False)
+        return cli.main(standalone_mode=False) or OK
     except click.exceptions.NoArgsIsHelpError as usage:
         click.echo(usage.format_message())
-        sys.exit(BAD_INPUT)
+        return BAD_INPUT
     except click.ClickException as error:
         error.show()
-        sys.exit(BAD_INPUT)
+        return BAD_INPUT
     except (KeyboardInterrupt, click.Abort):
-        _stopped()
+        return _stopped()
     except EdgepassError as error:
         if interrupts.seen():
-            _stopped()
+            return _stopped()
         if os.environ.get("EDGEPASS_TRACEBACK"):
             raise
         click.echo(f"edgepass: {error}", err=True)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it flushes at its end
-        sys.exit(OK)
+        return OK
+    except SystemExit as stop:  # ours are click's Exit, so this is the user's code, in a place where nobody minds it
+        click.echo(
+            f"edgepass: the model's code calls sys.exit({stop.code!r}), which would end the run before it is done; "
+            "take that call out",
+            err=True,
+        )
+        return BAD_INPUT
     except Exception as error:
         if interrupts.seen():
-            _stopped()
+            return _stopped()
         if os.environ.get("EDGEPASS_TRACEBACK"):
             raise
         click.echo(
@@ -359,12 +438,12 @@ def main() -> None:
             "please report it with the traceback that EDGEPASS_TRACEBACK=1 shows",
             err=True,
         )
-        sys.exit(INTERNAL)
+        return INTERNAL
 
 
-def _stopped() -> NoReturn:
+def _stopped() -> int:
     click.echo("edgepass: stopped; nothing that looks finished was left; the same command starts again", err=True)
-    sys.exit(INTERRUPTED)
+    return INTERRUPTED
 
 
 def _task(model: str, options: dict[str, Any]) -> Any:
@@ -404,7 +483,7 @@ def _finish(result: "Manifest", folder: Path | None, *, as_json: bool) -> None:
             terminal.console.print(line, markup=False)
         if folder is not None:
             click.echo(f"report: {folder / REPORT}")
-    sys.exit(EXIT_OF[result.verdict])
+    raise Exit(EXIT_OF[result.verdict])
 
 
 def _print_fit(result: Any) -> None:
@@ -435,4 +514,5 @@ def _print_json(value: Any) -> None:
     import msgspec
 
     text = msgspec.json.encode(value, enc_hook=str)
+    click.get_current_context().meta[REDIRECTED].close()
     click.echo(msgspec.json.format(text, indent=2).decode())

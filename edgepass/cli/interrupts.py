@@ -27,5 +27,6 @@ def check() -> None:
 
 def _remember(number: int, frame: FrameType | None) -> None:
     global _seen
-    _seen = True
-    raise KeyboardInterrupt
+    again, _seen = _seen, True
+    if not again:  # a terminal's Ctrl-C comes twice, from it and passed on, and must not stop the clearing away
+        raise KeyboardInterrupt

@@ -17,6 +17,7 @@ from edgepass.judging.parity import Agreement, Parity
 FILE = "manifest.json"
 GOLDEN = "golden.safetensors"
 REPORT = "report.html"
+SIGNATURE = "signature.json"
 
 Evidence = Literal["device", "host runtime", "emulated ISA", "reference executor", "predicted"]
 Outcome = Literal["pass", "fail", "not-evaluated"]
