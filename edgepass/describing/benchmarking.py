@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from edgepass.errors import InputError, first_line
 from edgepass.judging import files, manifest
+from edgepass.judging.figures import duration, size
 from edgepass.judging.manifest import GOLDEN, Latency
 from edgepass.runtimes import Array, _child
 from edgepass.task import natural
@@ -39,21 +42,17 @@ def benchmark(path: Path, *, runs: int, threads: int = 1, say: Callable[[str], N
 
 def table(rows: list[Row]) -> Table:
     """One row a file."""
-    view = Table(
-        "file", "bytes", "peak memory", "p50", "p95", "runs", "threads", "evidence", title="this host, not a phone"
-    )
+    view = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False, caption_justify="left")
+    view.add_column("file", overflow="fold")
+    for heading in ("size", "peak", "p50", "p95", "runs"):
+        view.add_column(heading, justify="right", no_wrap=True)
+    view.add_column("evidence")
     for row in rows:
         latency = row.latency
-        view.add_row(
-            row.file,
-            f"{row.bytes:,}",
-            f"{row.peak_bytes:,}",
-            f"{latency.p50_us:,.0f} us",
-            f"{latency.p95_us:,.0f} us",
-            str(latency.runs),
-            str(latency.threads),
-            latency.evidence,
-        )
+        figures = [size(row.bytes), size(row.peak_bytes), duration(latency.p50_us), duration(latency.p95_us)]
+        view.add_row(Text(row.file), *figures, str(latency.runs), latency.evidence)
+    threads = max((row.latency.threads for row in rows), default=1)
+    view.caption = f"on this host, which is no phone; {threads} thread{'s' * (threads != 1)}"
     return view
 
 

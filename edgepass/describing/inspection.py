@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from edgepass.judging import files
+from edgepass.judging.figures import percent, size
 from edgepass.runtimes import Contents, _child
 
 
@@ -19,22 +21,31 @@ def tables(file: Path, contents: Contents) -> list[Table]:
     rows = [
         *((f"input {t.name}", _tensor(t.shape, t.dtype)) for t in contents.inputs),
         *((f"output {t.name}", _tensor(t.shape, t.dtype)) for t in contents.outputs),
-        ("file", f"{files.size(file):,} bytes"),
-        ("planned activations", "-" if contents.planned_bytes is None else f"{contents.planned_bytes:,} bytes"),
-        ("delegated", "-" if contents.delegated_flops is None else f"{contents.delegated_flops:.1%} of the FLOPs"),
+        ("file", size(files.size(file))),
+        ("planned activations", "-" if contents.planned_bytes is None else size(contents.planned_bytes)),
+        ("delegated", "-" if contents.delegated_flops is None else f"{percent(contents.delegated_flops)} of the FLOPs"),
         *(("falls back", f"{f.op}: {f.reason}") for f in contents.fallbacks),
         *(("note", note) for note in contents.notes),
     ]
     for name, value in rows:
-        summary.add_row(name, value)
+        summary.add_row(Text(name), Text(value))
     weights = Table("weight", "shape", "format", "granularity", "zeros", title="weights")
+    weights.columns[0].overflow = "fold"
     for w in contents.weights:
-        weights.add_row(w.name, "x".join(map(str, w.shape)), w.dtype, w.granularity or "-", f"{w.zeros:.1%}")
+        shape = "x".join(map(str, w.shape)) or "scalar"
+        weights.add_row(Text(short(w.name)), shape, w.dtype, w.granularity or "-", percent(w.zeros))
     operations = Table("operation", "count", "FLOPs", title="operations")
     for name, count in sorted(contents.ops.items(), key=lambda item: -item[1]):
         flops = contents.flops.get(name)
         operations.add_row(name, str(count), "-" if flops is None else f"{flops:,}")
     return [summary, weights, operations]
+
+
+def short(name: str) -> str:
+    """The name of a weight without the packages of its modules' classes, which LiteRT's converter spells out."""
+    if "/" not in name and "<locals>" not in name:
+        return name
+    return "/".join(part.rpartition(".")[2] for part in name.split("/"))
 
 
 def _tensor(shape: tuple[int | None, ...], dtype: str) -> str:
