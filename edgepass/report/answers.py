@@ -354,7 +354,7 @@ def _made_up(manifest: Manifest) -> bool:
 
 def _span(values: Sequence[float]) -> str:
     low, high = (f"{value:.0f}" for value in (min(values, default=0.0), max(values, default=0.0)))
-    return "-" if not values else f"{low} %" if low == high else f"{low} to {high} %"
+    return "-" if not values else f"{low} %" if low == high else f"{low}\N{EN DASH}{high} %"
 
 
 def _lengths(manifest: Manifest) -> tuple[object, object]:
