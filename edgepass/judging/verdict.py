@@ -32,7 +32,7 @@ from edgepass.judging.metrics._reading import class_axes
 from edgepass.judging.parity import Agreement
 from edgepass.judging.score import Score
 from edgepass.quantize.audit import Requested, audit
-from edgepass.quantize.recipe import Recipe
+from edgepass.quantize.recipe import Recipe, Scheme
 from edgepass.quantize.weights import Stated
 from edgepass.runtimes import Array, Contents, _child
 from edgepass.task import Samples, spread
@@ -200,7 +200,7 @@ def conversion(
         return Conversion(weights=values) if values else None
     reference, file = ([array[rows] for array in arrays] for arrays in (standard.reference, outputs))
     return Conversion(
-        excess=expected.excess(reference, graph, file) if graph else [],
+        excess=expected.excess(reference, graph, file, _scheme(candidate)) if graph else [],
         float32=list(yardstick.kept) if yardstick else [],
         float32_agreement=list(yardstick.agreed) if yardstick else [],
         samples=len(rows),
@@ -212,6 +212,10 @@ def _weights(candidate: Candidate, contents: Contents) -> WeightValues | None:
     """The values of the file's weights against the graph's; None where nobody says what they should be."""
     stated = candidate.stated
     return weights.compare(stated, contents.weights, contents.values) if stated else None
+
+
+def _scheme(candidate: Candidate) -> Scheme:
+    return candidate.recipe.scheme if candidate.recipe else "float32"
 
 
 def _graph(candidate: Candidate, standard: Standard) -> tuple[list[Array], str]:
