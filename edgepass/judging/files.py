@@ -1,6 +1,7 @@
 """The files of an artifact: what runs them, how large they are, and what they hold as a hash."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgepass import catalog, runtimes
@@ -17,20 +18,24 @@ def runtime_of(path: Path) -> str:
     return known[path.suffix]
 
 
-def size(path: Path) -> int:
-    """Bytes of a file, or of all files in a package."""
-    return sum(f.stat().st_size for f in _files(path))
+def size(path: Path, beside: Sequence[str] = ()) -> int:
+    """Bytes of a file with the files `beside` it that belong to it, or of all files in a package."""
+    return sum(f.stat().st_size for _, f in _files(path, beside))
 
 
-def sha256(path: Path) -> str:
-    """Of a file's bytes, or of the names and bytes of a package's files."""
+def sha256(path: Path, beside: Sequence[str] = ()) -> str:
+    """Of a file's bytes; where a model is several files, or a package, of their names too."""
     digest = hashlib.sha256()
-    for file in _files(path):
-        if path.is_dir():
-            digest.update(file.relative_to(path).as_posix().encode())
-        digest.update(file.read_bytes())
+    for name, file in _files(path, beside):
+        digest.update(name.encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()
 
 
-def _files(path: Path) -> list[Path]:
-    return sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
+def _files(path: Path, beside: Sequence[str]) -> list[tuple[str, Path]]:
+    """Every file of a model with the name that its hash covers: none for that of the model itself."""
+    if path.is_dir():
+        return [(f.relative_to(path).as_posix(), f) for f in sorted(path.rglob("*")) if f.is_file()]
+    return [("", path), *((name, path.resolve().parent / name) for name in sorted(beside))]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,7 +141,7 @@ def judge(
         contents = measured.contents
         assert contents is not None
         seen = interface.outputs(contents.outputs, measured.outputs, standard.reference)
-        record = replace(record, content_sha256=contents.content_sha256 or files.sha256(path), outputs=seen)
+        record = replace(record, outputs=seen, **_bytes(path, contents))
         outputs = interface.aligned(measured.outputs, standard.reference, path)
     except DeviceOnlyError as error:
         return _unrun(record, candidate, bounds, said(error, path, fresh=candidate.fresh)), []
@@ -251,7 +252,7 @@ def _unrun(record: ArtifactRecord, candidate: Candidate, bounds: Gates, why: str
     record = replace(
         _holding(record, contents, candidate),
         conversion=Conversion(weights=values) if values else None,
-        content_sha256=contents.content_sha256 or files.sha256(candidate.path),
+        **_bytes(candidate.path, contents),
         memory=Memory(planned_bytes=contents.planned_bytes, peak_bytes=None, baseline_bytes=None, evidence="predicted"),
         notes=[*candidate.notes, *contents.notes],
     )
@@ -261,6 +262,12 @@ def _unrun(record: ArtifactRecord, candidate: Candidate, bounds: Gates, why: str
     why = f"not run here: {why}{outside and '; outside its delegates: '}{outside}"
     reasons = [why, *reasons]
     return replace(record, verdict=gates.worst([verdict, "not-evaluated"]), reasons=reasons, bounds=applied.set())
+
+
+def _bytes(path: Path, contents: Contents) -> dict[str, Any]:
+    """Size and hash, of every file that the model consists of."""
+    hashed = contents.content_sha256 or files.sha256(path, contents.beside)
+    return {"bytes": files.size(path, contents.beside), "content_sha256": hashed}
 
 
 def _holding(record: ArtifactRecord, contents: Contents, candidate: Candidate) -> ArtifactRecord:

@@ -42,6 +42,8 @@ class Contents:
     values: list[Array | None] = field(default_factory=list)
     """What each of `weights` stands for: float32 in its stored shape, None where the file does not say; empty where it
     was not asked for."""
+    beside: list[str] = field(default_factory=list)
+    """Names of the other files in its folder that the model consists of."""
     content_sha256: str | None = None
     """Equal for equal models, for a format in which two conversions of one model differ in bytes."""
 

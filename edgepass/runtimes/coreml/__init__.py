@@ -28,7 +28,11 @@ def prepare(path: Path) -> None:
     from edgepass.runtimes.coreml._file import quiet
 
     with quiet(), _without(FRAMEWORKS):
-        for module in ("coremltools.converters.mil.frontend.milproto", "edgepass.runtimes.coreml._program"):
+        for module in (
+            "coremltools.libmodelpackage",
+            "coremltools.converters.mil.frontend.milproto",
+            "edgepass.runtimes.coreml._program",
+        ):
             import_module(module)
 
 
@@ -57,7 +61,7 @@ def load(path: Path, threads: int) -> Session:
         return _Host(path, [i.name for i in package.description.input], [o.name for o in package.description.output])
     from edgepass.runtimes.coreml._program import Executor
 
-    return Executor(package, threads)
+    return _Reference(Executor(package, threads))
 
 
 def inspect(path: Path) -> Contents:
@@ -66,6 +70,18 @@ def inspect(path: Path) -> Contents:
     from edgepass.runtimes.coreml._inspect import inspect as read
 
     return replace(read(path), content_sha256=content_sha256(path))
+
+
+class _Reference:
+    """The reference executor, with outputs as Core ML gives them: a multi-array has one dimension at least."""
+
+    evidence: Evidence = "reference executor"
+
+    def __init__(self, executor: Session) -> None:
+        self.executor = executor
+
+    def __call__(self, inputs: Sequence[Array]) -> list[Array]:
+        return [np.atleast_1d(y) for y in self.executor(inputs)]
 
 
 class _Host:
@@ -81,6 +97,7 @@ class _Host:
         self.state = self.model.make_state() if self.model.get_spec().description.state else None
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
-        given = self.model.predict(dict(zip(self.inputs, inputs, strict=True)), state=self.state)
+        wrapped = [np.atleast_1d(x) for x in inputs]
+        given = self.model.predict(dict(zip(self.inputs, wrapped, strict=True)), state=self.state)
         arrays = [np.asarray(given[name]) for name in self.outputs]
         return [a.astype(np.float32) if a.dtype == np.float16 else a for a in arrays]

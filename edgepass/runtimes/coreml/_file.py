@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import struct
 import warnings
 from collections import Counter
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepass.errors import ArtifactError, DamagedError
+from edgepass.errors import ArtifactError, DamagedError, first_line
 
 _SENTINEL = 0xDEADBEEF
 _METADATA = struct.Struct("<IIQQ")  # MILBlob/Blob/StorageFormat.hpp: sentinel, dtype, size in bytes, offset
@@ -58,9 +59,12 @@ def quiet() -> Iterator[None]:
 def open_package(path: Path) -> Package:
     """Read and check a package. Raises ArtifactError; its weights are looked at but not loaded."""
     data = path / "Data"
+    _refuse_links(path)
     try:
         manifest = json.loads((path / "Manifest.json").read_bytes())
         item = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]
+        if not (data / item).resolve().is_relative_to(data.resolve()):
+            raise ArtifactError(f"{path} names {item!r} as its model, which is outside it; no other file is opened")
         content = (data / item).read_bytes()
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = "does not exist" if not path.exists() else f"is not a complete .mlpackage ({_reason(error)})"
@@ -83,6 +87,7 @@ def open_package(path: Path) -> Package:
     if package.main not in spec.mlProgram.functions:
         raise DamagedError(f"{path} lacks its function {package.main!r}")
     _check_weights(package)
+    _check_as_apple_does(path)
     return package
 
 
@@ -102,6 +107,27 @@ def operations(block: Any) -> Iterator[Any]:
 def kinds(package: Package) -> Counter[str]:
     """How many operations of each kind the main function holds."""
     return Counter(o.type for o in operations(body(package.spec.mlProgram.functions[package.main])))
+
+
+def _refuse_links(path: Path) -> None:
+    """A link in a package leads to bytes that are not the package's; nothing that writes packages makes one."""
+    for folder, folders, names in os.walk(path):
+        for name in (*folders, *names):
+            if (link := Path(folder) / name).is_symlink():
+                raise ArtifactError(
+                    f"{path} holds a link, {link.relative_to(path)}, and links are not followed; "
+                    "put the file itself into the package"
+                )
+
+
+def _check_as_apple_does(path: Path) -> None:
+    """Open the package with coremltools' package library, which is Core ML's own and refuses what Core ML refuses."""
+    with quiet():
+        from coremltools.libmodelpackage import ModelPackage
+    try:
+        ModelPackage(str(path)).getRootModel()
+    except (RuntimeError, ValueError) as error:  # its messages may not be UTF-8
+        raise DamagedError(f"{path} is refused by Core ML's package library ({first_line(error)})") from None
 
 
 def _check_weights(package: Package) -> None:

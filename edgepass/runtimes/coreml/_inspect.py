@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from edgepass.errors import ArtifactError
+from edgepass.errors import ArtifactError, DamagedError
 from edgepass.judging.manifest import Weight
 from edgepass.runtimes import Array, Contents, Held, dequantized
 from edgepass.runtimes.coreml._compile import Env
@@ -40,7 +40,10 @@ def inspect(path: Path) -> Contents:
         program = load_program(package)
         function = program.function
         env = _run_on_zeros(package, program)
+        check_shapes(package, program, env)
         planned, flops = planned_bytes(program, env), count_flops(program, env)
+    except DamagedError:
+        raise
     except ArtifactError as error:
         function = read_function(package)
         notes.append(f"no activation memory or flops: {error}")
@@ -125,6 +128,37 @@ def _run_on_zeros(package: Package, program: Program) -> Env:
         values[feature.name] = torch.zeros(shape, dtype=place.dtype)
     with torch.inference_mode():
         return program.run(values, keep=True)
+
+
+def check_shapes(package: Package, program: Program, env: Env) -> None:
+    """Raise DamagedError for an operation, or an output of the package, that declares another shape than it gives.
+
+    coremltools refuses types that its own inference contradicts when it reads the program; these are the values.
+    """
+    for step in program.steps:
+        for var, slot in zip(step.op.outputs, step.gives, strict=True):
+            value = env[slot]
+            if isinstance(value, torch.Tensor) and not _declares(getattr(var, "shape", None), value):
+                raise DamagedError(
+                    f"{package.path} declares that {step.op.op_type} {step.op.name!r} gives {list(var.shape)}, "
+                    f"and it gives {list(value.shape)}"
+                )
+    for feature in package.description.output:
+        declared, value = spec(feature), env[program.outputs[feature.name]]
+        integers = not value.is_floating_point()
+        if (declared.shape and not _declares(declared.shape, value)) or integers != declared.dtype.startswith("int"):
+            raise DamagedError(
+                f"{package.path} declares its output {feature.name!r} as {declared.dtype}{list(declared.shape)}, "
+                f"and its program gives {str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+            )
+
+
+def _declares(shape: Any, value: torch.Tensor) -> bool:
+    """Whether a declared shape, sizes that vary left open, is that of the value."""
+    if shape is None:
+        return True
+    sizes = [int(n) if isinstance(n, int | np.integer) else None for n in shape]
+    return len(sizes) == value.ndim and all(n is None or n == m for n, m in zip(sizes, value.shape, strict=True))
 
 
 def _stored_dtype(var: Any) -> str:

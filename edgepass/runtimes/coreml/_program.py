@@ -103,6 +103,8 @@ class Executor:
         with torch.inference_mode():
             values = {}
             for feature, array in zip(self.features, inputs, strict=True):
+                if not array.shape and list(feature.type.multiArrayType.shape) == [1]:
+                    array = array.reshape(1)  # a multi-array has one dimension at least; the program takes it off
                 check(feature, array.shape)
                 values[feature.name] = torch.tensor(np.ascontiguousarray(array))
             env = self.program.run(values)

@@ -28,8 +28,13 @@ _DTYPES = {
 
 
 def prepare(path: Path) -> None:
-    """Import onnxruntime."""
+    """Import onnxruntime, and refuse a file whose weights lie outside its folder before they are opened."""
+    import onnx
+
+    from edgepass.runtimes.onnx import _external
+
     import_module("onnxruntime")
+    _external.files(onnx.load(path, load_external_data=False), path)
 
 
 class _Session:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgepass.errors import DamagedError
 from edgepass.judging.manifest import TensorSpec, Weight
 from edgepass.runtimes import Array, Contents, Held, _arena, dequantized
+from edgepass.runtimes.onnx import _external
 
 _NAMES = {"float": "float32", "double": "float64"}
 _INDICES = {"int32", "int64", "bool", "string"}  # without a scale: shapes, axes, pads; no weights
@@ -39,6 +40,7 @@ def inspect(path: Path) -> Contents:
     """
     import onnx
 
+    beside = _external.files(onnx.load(path, load_external_data=False), path)
     model = onnx.load(path)
     if not model.graph.node:
         raise DamagedError(f"{path} holds no graph")
@@ -58,6 +60,7 @@ def inspect(path: Path) -> Contents:
         planned_bytes=graph.planned(),
         flops=dict(sorted((+flops).items())),
         notes=notes,
+        beside=beside,
     )
 
 
