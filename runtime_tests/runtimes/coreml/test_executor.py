@@ -11,7 +11,7 @@ import torch
 from edgepass.errors import ArtifactError, InputError
 from edgepass.judging import parity
 from edgepass.runtimes import coreml
-from edgepass.runtimes.coreml._file import quiet
+from edgepass.runtimes.coreml._file import open_package, quiet
 from edgepass.runtimes.coreml._node import HANDLERS
 from edgepass.runtimes.coreml._program import FAMILIES, Executor
 
@@ -80,8 +80,7 @@ def test_a_state_lasts_from_call_to_call(tmp_path: Path) -> None:
         return mb.coreml_update_state(state=total, value=mb.add(x=mb.read_state(input=total), y=x))
 
     program(inputs, build).save(str(tmp_path / "m.mlpackage"))
-    session = coreml.load(tmp_path / "m.mlpackage", 1)
-    assert isinstance(session, Executor)
+    session = Executor(open_package(tmp_path / "m.mlpackage"), 1)
     x = np.array([1, 2, 3], np.float32)
     assert [session([x])[0].tolist() for _ in range(3)] == [[1, 2, 3], [2, 4, 6], [3, 6, 9]]
     session.reset()
