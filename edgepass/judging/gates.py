@@ -1,12 +1,19 @@
 """Gates: the bounds that the user set, or that a recipe sets for itself. The verdict is all of them."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from edgepass.errors import listed
-from edgepass.judging.figures import percent, three
+from edgepass.judging.figures import duration, percent, size, three
 from edgepass.judging.manifest import ArtifactRecord, Audit, Conversion, Metric, Outcome
 from edgepass.judging.parity import Agreement, Parity
 
+Forms = tuple[Callable[[float], str], Callable[[float], str]]
+"""How a quantity is written: to be read, and exactly."""
+SIZE: Forms = (size, "{:,.0f} bytes".format)
+TIME: Forms = (duration, "{:,.10g} \N{MICRO SIGN}s".format)
+SHARE: Forms = ("{:.1%}".format, "{:.10%}".format)
+DECIBELS: Forms = ("{:.1f} dB".format, "{:.10f} dB".format)
 NO_SIGNAL_DB = 0.01
 """Of centred SQNR, at and below which an error is as large as its signal. A constant has 0 dB at most."""
 MANY = 5
@@ -55,11 +62,11 @@ def judge(record: ArtifactRecord, gates: Gates) -> tuple[Outcome, list[str]]:
         _metric(record.metric, gates),
         _signal(parity, gates.min_sqnr),
         _agreement(record, gates.min_agreement),
-        _at_most("size", record.bytes, gates.max_size, "{:,.0f} bytes"),
-        _at_most("peak memory", memory.peak_bytes if memory else None, gates.max_peak_memory, "{:,.0f} bytes"),
-        _at_most("median latency", record.latency.p50_us if record.latency else None, gates.max_latency, "{:,.0f} us"),
+        _at_most("size", record.bytes, gates.max_size, SIZE),
+        _at_most("peak memory", memory.peak_bytes if memory else None, gates.max_peak_memory, SIZE),
+        _at_most("median latency", record.latency.p50_us if record.latency else None, gates.max_latency, TIME),
         # Core ML decides on the device and onnxruntime has no second backend: there is nothing to bound.
-        _at_least("delegated share", record.delegated_flops, gates.min_delegated if delegates else None, "{:.1%}"),
+        _at_least("delegated share", record.delegated_flops, gates.min_delegated if delegates else None, SHARE),
         _covered(record.audit, gates.min_coverage),
     ]
     always = [*(_lost(parity) if parity else []), *(_conversion(record.conversion) if record.conversion else [])]
@@ -70,7 +77,7 @@ def judge(record: ArtifactRecord, gates: Gates) -> tuple[Outcome, list[str]]:
 
 def _covered(audit: Audit | None, bound: float | None) -> tuple[Outcome, str]:
     """Coverage, and which weights are not as they were asked for."""
-    outcome, text = _at_least("audited coverage", audit.coverage if audit else None, bound, "{:.1%}")
+    outcome, text = _at_least("audited coverage", audit.coverage if audit else None, bound, SHARE)
     if audit is None or outcome != "fail":
         return outcome, text
     others = [f"{w.name} is {w.dtype}" for w in audit.weights if w.requested and w.dtype != w.requested]
@@ -108,10 +115,10 @@ def _metric(metric: Metric | None, gates: Gates) -> tuple[Outcome, str]:
 def _signal(parity: Parity | None, bound: float | None) -> tuple[Outcome, str]:
     """The output with the least centred SQNR, where there is one."""
     if bound is None or parity is None:
-        return _at_least("SQNR", None, bound, "{:.1f} dB")
+        return _at_least("SQNR", None, bound, DECIBELS)
     worst = min((o.whole for o in parity.outputs if o.whole), key=lambda whole: whole.centred_db, default=None)
     if worst is not None:
-        return _at_least(f"loss: SQNR of {worst.name}", worst.centred_db, bound, "{:.1f} dB")
+        return _at_least(f"loss: SQNR of {worst.name}", worst.centred_db, bound, DECIBELS)
     why = "takes two evaluation samples or more" if parity.samples < 2 else "is not for outputs of integers"
     return "not-evaluated", f"SQNR {why}, so its bound of {bound:.1f} dB is not evaluated"
 
@@ -119,7 +126,7 @@ def _signal(parity: Parity | None, bound: float | None) -> tuple[Outcome, str]:
 def _agreement(record: ArtifactRecord, bound: float | None) -> tuple[Outcome, str]:
     """The output of integers, or of the scores of classes, that agrees least, where there is one."""
     if bound is None or record.parity is None:
-        return _at_least("agreement", None, bound, "{:.1%}")
+        return _at_least("agreement", None, bound, SHARE)
     shares = {o.name: o.agreement.share for o in record.parity.outputs if o.agreement}
     if record.ranking:
         shares[f"the classes of {record.ranking.name}"] = record.ranking.share
@@ -127,7 +134,7 @@ def _agreement(record: ArtifactRecord, bound: float | None) -> tuple[Outcome, st
         why = "agreement is for outputs of integers, or of classes where there are targets"
         return "not-evaluated", f"{why}, so its bound of {bound:.1%} is not evaluated"
     worst = min(shares, key=lambda name: shares[name])
-    return _at_least(f"loss: agreement of {worst}", shares[worst], bound, "{:.1%}")
+    return _at_least(f"loss: agreement of {worst}", shares[worst], bound, SHARE)
 
 
 def _lost(parity: Parity) -> list[str]:
@@ -169,22 +176,27 @@ def _conversion(found: Conversion) -> list[str]:
     ]
 
 
-def _at_most(what: str, value: float | None, bound: float | None, form: str) -> tuple[Outcome, str]:
+def _at_most(what: str, value: float | None, bound: float | None, forms: Forms) -> tuple[Outcome, str]:
     if bound is None:
         return "pass", ""
     if value is None:
-        return "not-evaluated", f"{what} was not measured, so its bound of {form.format(bound)} is not evaluated"
+        return "not-evaluated", f"{what} was not measured, so its bound of {forms[0](bound)} is not evaluated"
+    said, allowed = _apart(value, bound, forms)
     # Written so that NaN fails.
-    return (
-        ("pass", "") if value <= bound else ("fail", f"{what} is {form.format(value)}, more than {form.format(bound)}")
-    )
+    return ("pass", "") if value <= bound else ("fail", f"{what} is {said}, more than {allowed}")
 
 
-def _at_least(what: str, value: float | None, bound: float | None, form: str) -> tuple[Outcome, str]:
+def _at_least(what: str, value: float | None, bound: float | None, forms: Forms) -> tuple[Outcome, str]:
     if bound is None:
         return "pass", ""
     if value is None:
-        return "not-evaluated", f"{what} was not measured, so its bound of {form.format(bound)} is not evaluated"
-    return (
-        ("pass", "") if value >= bound else ("fail", f"{what} is {form.format(value)}, less than {form.format(bound)}")
-    )
+        return "not-evaluated", f"{what} was not measured, so its bound of {forms[0](bound)} is not evaluated"
+    said, asked = _apart(value, bound, forms)
+    return ("pass", "") if value >= bound else ("fail", f"{what} is {said}, less than {asked}")
+
+
+def _apart(value: float, bound: float, forms: Forms) -> tuple[str, str]:
+    """A value and its bound in figures that can be read, or where those are the same, in all of theirs."""
+    rounded, exact = forms
+    said = rounded(value), rounded(bound)
+    return said if said[0] != said[1] else (exact(value), exact(bound))

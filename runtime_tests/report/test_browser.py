@@ -11,7 +11,8 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from runtime_tests.report.manifests import a_forecaster, an_image_model, its_golden, write
+from edgepass.judging.manifest import OutputSpec
+from runtime_tests.report.manifests import a_forecaster, an_artifact, an_image_model, its_golden, write
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = (
@@ -32,7 +33,7 @@ LOOKS: dict[str, tuple[Literal["screen", "print"], Literal["light", "dark"], int
     "dark phone": ("screen", "dark", IPHONE),
     "paper": ("print", "light", A4),
 }
-KINDS = ("forecaster", "pictures", "unbroken names", "nothing")
+KINDS = ("forecaster", "pictures", "unbroken names", "not written", "nothing")
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,13 @@ def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
                 named, artifacts=[replace(a, file=long + a.file, target=a.target + long) for a in named.artifacts]
             )
             write(folder, named, None)
+        case "not written":
+            unlike = OutputSpec(name="y", shape=(1,), dtype="int32", model_shape=(), model_dtype="int64")
+            lost = an_artifact("executorch", "fp16", file="", bytes=0, verdict="fail", reasons=["no such operation"])
+            lost = replace(
+                lost, parity=None, metric=None, memory=None, latency=None, audit=None, errors=None, golden=None
+            )
+            write(folder, replace(manifest, artifacts=[lost, an_artifact("coreml", "fp16", outputs=[unlike])]), None)
         case "nothing":
             write(folder, replace(manifest, artifacts=[], verdict="not-evaluated", baselines=[]), None)
     return folder / "report.html"
