@@ -164,6 +164,10 @@ def _conversion(found: Conversion) -> list[str]:
             if e.ratio > e.bound
         ),
         *(
+            f"conversion: the file holds another weight than the graph: {name}, {how}"
+            for name, how in (found.weights.differing if found.weights else {}).items()
+        ),
+        *(
             f"conversion: {k.name} {whose} is {k.centred_db:.1f} dB, less than {k.bound_db:.1f} dB"
             for k in found.float32
             if k.centred_db < k.bound_db
