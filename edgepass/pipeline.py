@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib import metadata
 from itertools import product
 from pathlib import Path
@@ -16,7 +17,7 @@ from edgepass import staging
 from edgepass.errors import ArtifactError, DeviceOnlyError, InputError, RefusedError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import Program, capture
-from edgepass.judging import gates, host, manifest, parity, sampling, verdict
+from edgepass.judging import gates, host, manifest, operations, parity, sampling, verdict
 from edgepass.judging import score as scores
 from edgepass.judging.comparison import too_few
 from edgepass.judging.expected import Expected
@@ -166,14 +167,16 @@ def write(
     written: list[Candidate | ArtifactRecord] = []
     for recipe in plan.recipes:
         job = Job(program, recipe, calibrate)
-        expected = Expected(job.realised)
+        realised = cache(job.realised)
+        expected = Expected(realised)
+        graph = operations.Graph(realised) if recipe.scheme == "static" else None
         for target_name in plan.targets:
             path = folder / f"{name}.{recipe.name}{exporters.target(target_name).suffix}"
             why = plan.refused.get((target_name, recipe.name))
             if why is None:
                 say(f"writing {path.name}")
                 try:
-                    written.append(convert(target_name, job, path, expected))
+                    written.append(convert(target_name, job, path, expected, graph))
                     continue
                 except RefusedError as error:
                     staging.remove(path)
@@ -182,8 +185,10 @@ def write(
     return written
 
 
-def convert(target_name: str, job: Job, path: Path, expected: Expected | None = None) -> Candidate:
-    """One file, written to `path`, with what judging needs to know of it; `expected` is of the same job.
+def convert(
+    target_name: str, job: Job, path: Path, expected: Expected | None = None, graph: operations.Graph | None = None
+) -> Candidate:
+    """One file, written to `path`, with what judging needs to know of it; `expected` and `graph` are of the same job.
 
     Raises UnknownNameError or RefusedError.
     """
@@ -198,6 +203,7 @@ def convert(target_name: str, job: Job, path: Path, expected: Expected | None = 
         fallbacks=lowered.fallbacks,
         notes=[*job.program.notes, *lowered.notes, *exporters.spared(target_name, job)],
         expected=expected or Expected(job.realised),
+        graph=graph or (operations.Graph(job.realised) if job.recipe.scheme == "static" else None),
         fresh=True,
     )
 

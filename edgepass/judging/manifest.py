@@ -251,6 +251,19 @@ class WeightValues:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Operations:
+    """Parts of a file between its int8 tensors, each fed with the integers of the recipe's own graph.
+
+    `compared` of them were found; `differing` says of those that are not the graph's what they are off by.
+    """
+
+    compared: int
+    differing: dict[str, str] = field(default_factory=dict)
+    note: str = ""
+    """Why none was compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Conversion:
     """What converter and runtime changed, whatever the recipe costs, asked in several ways; empty where not asked.
 
@@ -266,6 +279,7 @@ class Conversion:
     samples: int = 0
     """Rows on which both were asked."""
     weights: WeightValues | None = None
+    operations: Operations | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

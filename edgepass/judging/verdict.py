@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepass.errors import ArtifactError, DamagedError, DeviceOnlyError, EdgepassError, InputError
-from edgepass.judging import expected, files, gates, interface, parity, ranking, weights
+from edgepass.judging import expected, files, gates, interface, operations, parity, ranking, weights
 from edgepass.judging.comparison import Comparison, by_row, compare
 from edgepass.judging.expected import Expected
 from edgepass.judging.figures import three
@@ -36,6 +36,7 @@ from edgepass.quantize.audit import Requested, audit
 from edgepass.quantize.recipe import Recipe, Scheme
 from edgepass.quantize.weights import Stated
 from edgepass.runtimes import Array, Contents, _child
+from edgepass.runtimes._child import Measurement
 from edgepass.task import Samples, spread
 
 BINS, DECADES = 24, 6
@@ -90,6 +91,8 @@ class Candidate:
     """The weights that it must hold; none of a file made elsewhere."""
     fallbacks: Sequence[Fallback] = ()
     notes: Sequence[str] = field(default_factory=tuple)
+    graph: operations.Graph | None = None
+    """Of a static recipe, whose int8 tensors the file has too; None for any other."""
     expected: Expected | None = None
     """What the recipe's own graph gives; None for a file made elsewhere."""
     fresh: bool = False
@@ -137,7 +140,17 @@ def judge(
     )
     try:
         # One child does both: importing a runtime can take longer than all the rest.
-        measured = _child.run(candidate.runtime, path, standard.samples.inputs, threads=standard.threads, contents=True)
+        tensors = candidate.graph.tensors(standard.samples) if candidate.graph else None
+        measured = _child.run(
+            candidate.runtime,
+            path,
+            standard.samples.inputs,
+            threads=standard.threads,
+            contents=True,
+            scales=tensors.scales if tensors else (),
+            tensors=tensors.values if tensors else (),
+            rows=spread(len(standard.samples), operations.ROWS).tolist(),
+        )
         contents = measured.contents
         assert contents is not None
         seen = interface.outputs(contents.outputs, measured.outputs, standard.reference)
@@ -154,7 +167,7 @@ def judge(
         parity=parity.of(standard.reference, outputs),
         ranking=_ranking(standard, outputs),
         loss=loss(candidate, standard, outputs),
-        conversion=conversion(candidate, standard, outputs, yardstick, contents),
+        conversion=_with_operations(conversion(candidate, standard, outputs, yardstick, contents), tensors, measured),
         metric=metric,
         memory=Memory(
             planned_bytes=contents.planned_bytes,
@@ -207,6 +220,16 @@ def conversion(
         samples=len(rows),
         weights=values,
     )
+
+
+def _with_operations(
+    found: Conversion | None, tensors: operations.Tensors | None, measured: Measurement
+) -> Conversion | None:
+    """With how the file computes between the int8 tensors of a static recipe."""
+    if tensors is None:
+        return found
+    compared = operations.compare(tensors, measured.steps, measured.parts)
+    return replace(found or Conversion(), operations=compared)
 
 
 def _weights(candidate: Candidate, contents: Contents) -> WeightValues | None:

@@ -4,7 +4,7 @@ A runtime knows files, never exporters, so a file made elsewhere can be judged. 
 process of `_child.py`, because it is native code fed with a file: edgepass itself never imports one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -79,6 +79,24 @@ class Session(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """An int8 tensor of a file: its integers q stand for (q - zero) scale."""
+
+    scale: float
+    zero: int
+
+
+class Cut(Protocol):
+    """A loaded file that shows its int8 tensors."""
+
+    places: list[Place]
+
+    def __call__(self, inputs: Sequence[Array], given: Sequence[Array] | None) -> tuple[list[Array], list[Array]]:
+        """The integers made at each place, and the outputs; what lies behind a place reads `given`, where there is."""
+        ...
+
+
 class Runtime(Protocol):
     """What a module of this package offers."""
 
@@ -94,6 +112,9 @@ class Runtime(Protocol):
     def load(self, path: Path, threads: int) -> Session: ...
 
     def inspect(self, path: Path) -> Contents: ...
+
+    cut: Callable[[Path, int], Cut] | None
+    """Load a file so that it shows its int8 tensors; None for what shows nothing between its ends."""
 
 
 def runtime(name: str) -> Runtime:

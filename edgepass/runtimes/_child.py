@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -36,6 +36,7 @@ from edgepass.errors import (
 )
 from edgepass.judging.manifest import Latency
 from edgepass.runtimes import Array, Contents, _worker
+from edgepass.runtimes._cut import Step
 from edgepass.runtimes._worker import Reply, Request
 
 GIB = 1 << 30
@@ -67,12 +68,16 @@ class Measurement:
     runtime.
     `latency`: of the first sample; handing the arrays over, and converting them to the file's dtypes, is part of it.
     `contents`: what the file holds, where it was asked for, with the values of its weights.
+    `steps`: how far each part of the file between int8 tensors is off when it is given the graph's own integers, and
+    `parts` the outputs then; where the graph's were given, None where the runtime shows nothing inside.
     """
 
     outputs: list[Array]
     peak_bytes: int
     latency: Latency
     contents: Contents | None = None
+    steps: list[Step] | None = None
+    parts: list[Array] = field(default_factory=list)
 
 
 def run(
@@ -84,10 +89,15 @@ def run(
     warmup: int = 10,
     latency_runs: int = 100,
     contents: bool = False,
+    scales: Sequence[float] = (),
+    tensors: Sequence[Array] = (),
+    rows: Sequence[int] = (),
     limits: Limits = Limits(),
 ) -> Measurement:
     """Run the file over all samples; `inputs` are [samples, *input shape], one per input, in the model's order.
 
+    `tensors`: the integers of a graph of the same model at its int8 tensors, less their zero points, [n, ...] for n
+    samples, `rows`; `scales` are theirs.
     Order: load, first inference (memory is read here), timing (at most 5 s), every sample, and `contents` last.
     Raises ArtifactError when the file or its runtime fails, or when a sample gives outputs of another shape than the
     first; DeviceOnlyError when nothing here can run it; InputError when the inputs hold no sample or not equally many;
@@ -116,10 +126,15 @@ def run(
             warmup=warmup,
             latency_runs=latency_runs,
             contents=contents,
+            scales=tuple(scales),
+            rows=tuple(rows),
         )
+        if tensors:
+            (folder / _worker.TENSORS).write_bytes(save({_worker.name(i): t for i, t in enumerate(tensors)}))
         reply = _ask(request, path, folder)
         outputs = load_file(folder / _worker.OUTPUTS)
         held = _with_values(reply.contents, folder) if contents else None
+        parts = load_file(folder / _worker.PARTS) if reply.steps is not None else {}
     if reply.latency is None:
         raise EdgepassError(f"the {runtime} child answered without a latency; please report this")
     return Measurement(
@@ -127,6 +142,8 @@ def run(
         peak_bytes=reply.peak_bytes,
         latency=reply.latency,
         contents=held,
+        steps=reply.steps,
+        parts=[parts[key] for key in sorted(parts)],
     )
 
 

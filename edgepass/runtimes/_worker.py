@@ -27,9 +27,11 @@ from edgepass import runtimes
 from edgepass.errors import DamagedError, DeviceOnlyError, EdgepassError, MissingExtraError
 from edgepass.judging.manifest import Latency
 from edgepass.runtimes import Array, Contents, Runtime, Session, _memory
+from edgepass.runtimes._cut import Step, follow
 
 REQUEST, REPLY = "request.json", "reply.json"
 INPUTS, OUTPUTS, WEIGHTS = "inputs.safetensors", "outputs.safetensors", "weights.safetensors"
+TENSORS, PARTS = "tensors.safetensors", "parts.safetensors"
 LATENCY_SECONDS = 5.0
 """Timing, warm-up included, stops here however few runs that gave; one run is always timed."""
 
@@ -48,6 +50,9 @@ class Request:
     latency_runs: int = 0
     contents: bool = False
     """Of a run: whether what the file holds is asked for too, the values of its weights with it."""
+    scales: tuple[float, ...] = ()
+    """Of a run: those of a graph's int8 tensors, whose integers lie in `TENSORS` for the samples `rows`."""
+    rows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +65,8 @@ class Reply:
     peak_bytes: int = 0
     latency: Latency | None = None
     contents: Contents | None = None
+    steps: list[Step] | None = None
+    """None where the runtime shows nothing between its operations."""
 
 
 def name(index: int) -> str:
@@ -146,7 +153,20 @@ def _run(runtime: Runtime, request: Request, folder: Path) -> Reply:
     outputs = _stack([session(sample) for sample in samples], first)
     save_file({name(i): y for i, y in enumerate(outputs)}, folder / OUTPUTS)
     contents = _contents(runtime, request, folder) if request.contents else None
-    return Reply(outcome="done", peak_bytes=peak, latency=latency, contents=contents)
+    steps = _steps(runtime, request, folder, inputs) if request.scales else None
+    return Reply(outcome="done", peak_bytes=peak, latency=latency, contents=contents, steps=steps)
+
+
+def _steps(runtime: Runtime, request: Request, folder: Path, inputs: list[Array]) -> list[Step] | None:
+    """How far each part of the file is from the graph's; what the outputs then are goes into a file of its own."""
+    if runtime.cut is None:
+        return None
+    stored = load_file(folder / TENSORS)
+    tensors = [stored[key] for key in sorted(stored)]
+    cut = runtime.cut(Path(request.path), request.threads)
+    steps, outputs = follow(cut, request.scales, tensors, [x[list(request.rows)] for x in inputs])
+    save_file({name(i): np.ascontiguousarray(y) for i, y in enumerate(outputs)}, folder / PARTS)
+    return steps
 
 
 def _contents(runtime: Runtime, request: Request, folder: Path) -> Contents:

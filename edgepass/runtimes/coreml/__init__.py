@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgepass.judging.manifest import Evidence
-from edgepass.runtimes import Array, Contents, Session
+from edgepass.runtimes import Array, Contents, Cut, Session
 
 extra = "coreml"
 suffix = ".mlpackage"
@@ -82,6 +82,13 @@ class _Reference:
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
         return [np.atleast_1d(y) for y in self.executor(inputs)]
+
+
+def cut(path: Path, threads: int) -> Cut:
+    """The program, cut at what its `quantize` operations give, in the reference executor."""
+    from edgepass.runtimes.coreml._cut import Cut
+
+    return Cut(path, threads)
 
 
 class _Host:

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from edgepass.judging.manifest import Evidence
-from edgepass.runtimes import Array, Contents, Session
+from edgepass.runtimes import Array, Contents, Cut, Session
 
 extra = "onnx"
 suffix = ".onnx"
@@ -43,17 +44,13 @@ class _Session:
     def __init__(self, path: Path, threads: int) -> None:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(str(path), options(threads), providers=["CPUExecutionProvider"])
         self.inputs = [(x.name, x.type) for x in self.session.get_inputs()]
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
         if len(inputs) != len(self.inputs):
             raise ValueError(f"it takes {len(self.inputs)} inputs, {len(inputs)} were given")
-        feed = {name: _cast(x, kind) for x, (name, kind) in zip(inputs, self.inputs, strict=True)}
+        feed = {name: cast(x, kind) for x, (name, kind) in zip(inputs, self.inputs, strict=True)}
         outputs = [np.asarray(y) for y in self.session.run(None, feed)]
         return [y.astype(np.float32) if y.dtype == np.float16 else y for y in outputs]
 
@@ -70,6 +67,25 @@ def inspect(path: Path) -> Contents:
     return read(path)
 
 
-def _cast(x: Array, kind: str) -> Array:
+def cut(path: Path, threads: int) -> Cut:
+    """The graph, cut at what its QuantizeLinear give."""
+    from edgepass.runtimes.onnx._cut import Cut
+
+    return Cut(path, threads)
+
+
+def options(threads: int) -> Any:
+    """Of a session: so many threads, and no word but errors."""
+    import onnxruntime
+
+    chosen = onnxruntime.SessionOptions()
+    chosen.intra_op_num_threads = threads
+    chosen.inter_op_num_threads = 1
+    chosen.log_severity_level = 3
+    return chosen
+
+
+def cast(x: Array, kind: str) -> Array:
+    """`x` as the file takes it, when that is the same kind of number."""
     dtype = np.dtype(_DTYPES.get(kind, x.dtype))
     return x.astype(dtype, copy=False) if x.dtype.kind == dtype.kind else x

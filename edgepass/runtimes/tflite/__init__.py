@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgepass.errors import DamagedError
 from edgepass.judging.manifest import Evidence
-from edgepass.runtimes import Array, Contents, Session
+from edgepass.runtimes import Array, Contents, Cut, Session
 from edgepass.runtimes.tflite import _order
 
 extra = "tflite"
@@ -45,9 +45,9 @@ class _Session:
         if len(inputs) != len(self.inputs):
             raise ValueError(f"it takes {len(self.inputs)} inputs, {len(inputs)} were given")
         for x, details in zip(inputs, self.inputs, strict=True):
-            self.interpreter.set_tensor(details["index"], _quantize(x, details))
+            self.interpreter.set_tensor(details["index"], quantize(x, details))
         self.interpreter.invoke()
-        return [_dequantize(self.interpreter.get_tensor(d["index"]), d) for d in self.outputs]
+        return [dequantize(self.interpreter.get_tensor(d["index"]), d) for d in self.outputs]
 
 
 def load(path: Path, threads: int) -> Session:
@@ -67,7 +67,15 @@ def inspect(path: Path) -> Contents:
     return read(path)
 
 
-def _quantize(x: NDArray[Any], details: dict[str, Any]) -> Array:
+def cut(path: Path, threads: int) -> Cut:
+    """The first subgraph, cut at its int8 tensors."""
+    from edgepass.runtimes.tflite._cut import Cut
+
+    return Cut(path, threads)
+
+
+def quantize(x: NDArray[Any], details: dict[str, Any]) -> Array:
+    """`x` as the file takes it."""
     dtype: np.dtype[Any] = np.dtype(details["dtype"])
     scale, zero_point = details["quantization"]
     if dtype.kind in "iu" and x.dtype.kind == "f" and scale:
@@ -76,7 +84,8 @@ def _quantize(x: NDArray[Any], details: dict[str, Any]) -> Array:
     return x.astype(dtype, copy=False) if x.dtype.kind == dtype.kind else x
 
 
-def _dequantize(y: NDArray[Any], details: dict[str, Any]) -> Array:
+def dequantize(y: NDArray[Any], details: dict[str, Any]) -> Array:
+    """What the file gives, as floats where it gives integers that stand for them."""
     scale, zero_point = details["quantization"]
     if y.dtype.kind in "iu" and scale:
         y = (y.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)

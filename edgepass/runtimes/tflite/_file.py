@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,15 @@ def inspect(path: Path) -> Contents:
         ],
         notes=notes,
     )
+
+
+def parse(path: Path) -> tuple[Any, Callable[[Any], str]]:
+    """The model, to be changed, and what names an operation of it."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    data = path.read_bytes()
+    model = schema.ModelT.InitFromPackedBuf(data, 0)
+    return model, _Reader(model, data).name
 
 
 class _Reader:

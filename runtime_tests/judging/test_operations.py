@@ -1,0 +1,192 @@
+"""Operation by operation: the part that is wrong is named, and no other."""
+
+import copy
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgepass import exporters
+from edgepass.exporters import Job
+from edgepass.exporters._capture import capture
+from edgepass.judging import gates, operations
+from edgepass.judging.gates import Gates
+from edgepass.judging.manifest import ArtifactRecord, Conversion, Operations
+from edgepass.quantize import recipe
+from edgepass.runtimes import Array, Place, _child
+from edgepass.runtimes._cut import follow
+from edgepass.task import Samples
+
+SCALE = 0.5
+Part = Callable[[np.ndarray], np.ndarray]
+
+
+class Parts:
+    """A file of three parts, x -> q0 -> q1 -> y, each a function of floats."""
+
+    def __init__(self, first: Part, second: Part, last: Part, zero: int = 3) -> None:
+        self.first, self.second, self.last, self.zero = first, second, last, zero
+        self.places = [Place(scale=SCALE, zero=zero), Place(scale=2 * SCALE, zero=zero)]
+
+    def __call__(self, inputs: Sequence[Array], given: Sequence[Array] | None) -> tuple[list[Array], list[Array]]:
+        made = []
+        x: Any = inputs[0]
+        for number, (part, place) in enumerate(zip((self.first, self.second), self.places, strict=True)):
+            q = np.clip(np.rint(part(x) / place.scale) + place.zero, -128, 127).astype(np.int8)
+            made.append(q)
+            read = q if given is None else given[number].astype(np.int8)
+            x = (read.astype(np.float32) - place.zero) * place.scale
+        return made, [self.last(x)]
+
+
+def right() -> Parts:
+    return Parts(lambda x: 5 * x, lambda x: x - 0.3, lambda x: x * 2)
+
+
+def found(file: Parts, shape: tuple[int, ...] = (63, 3)) -> Operations:
+    x = np.random.default_rng(0).standard_normal((4, *shape)).astype(np.float32)
+    graph = right()
+    made = [graph([sample], None) for sample in x]
+    values = [np.stack([q[i].astype(np.int32) - graph.zero for q, _ in made]) for i in (0, 1)]
+    tensors = operations.Tensors(
+        names=["first", "second"],
+        scales=[SCALE, 2 * SCALE],
+        values=values,
+        outputs=[np.stack([outputs[0] for _, outputs in made])],
+        output_names=["last"],
+    )
+    steps, outputs = follow(file, tensors.scales, tensors.values, [x])
+    return operations.compare(tensors, steps, outputs)
+
+
+def test_a_right_file_differs_nowhere() -> None:
+    assert found(right()) == Operations(compared=2)
+    assert found(Parts(right().first, right().second, right().last, zero=-7)) == Operations(compared=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("first", lambda r: Parts(lambda x: 5.7 * x, r.second, r.last)),
+        ("second", lambda r: Parts(r.first, lambda x: 0.3 - x, r.last)),
+        ("last", lambda r: Parts(r.first, r.second, lambda x: x * 2.1)),
+    ],
+)
+def test_the_part_that_is_wrong_is_named_and_no_other(name: str, file: Callable[[Parts], Parts]) -> None:
+    assert list(found(file(right())).differing) == [name]
+
+
+def test_rounding_down_is_told_though_it_is_within_a_step() -> None:
+    told = found(Parts(right().first, lambda x: np.floor((x - 0.3) / (2 * SCALE)) * 2 * SCALE, right().last)).differing
+    assert list(told) == ["second"]
+    assert told["second"].startswith("it rounds otherwise")
+
+
+def test_a_tensor_is_known_in_another_layout() -> None:
+    class Turned(Parts):
+        def __call__(self, inputs: Sequence[Array], given: Sequence[Array] | None) -> tuple[list[Array], list[Array]]:
+            back = None if given is None else [q.reshape(5, 63, 3).transpose(1, 2, 0) for q in given]
+            made, outputs = super().__call__(inputs, back)
+            return [q.transpose(2, 0, 1)[None] for q in made], outputs
+
+    file = right()
+    assert found(Turned(file.first, file.second, file.last), (63, 3, 5)) == Operations(compared=2)
+    assert list(found(Turned(file.first, lambda x: -x, file.last), (63, 3, 5)).differing) == ["second"]
+
+
+def test_what_shows_nothing_is_said() -> None:
+    tensors = operations.Tensors(names=[], scales=[], values=[], outputs=[], output_names=[])
+    assert operations.compare(tensors, None, []).note == "this runtime shows nothing between the operations of a file"
+
+
+def test_a_part_that_differs_fails_the_file() -> None:
+    record = ArtifactRecord(
+        target="onnx",
+        file="m.onnx",
+        bytes=1,
+        content_sha256="",
+        recipe="static_wi8_ai8",
+        verdict="pass",
+        reasons=[],
+        runtime="onnx",
+        conversion=Conversion(operations=Operations(compared=3, differing={"body: sub": "it is off by 9 steps"})),
+    )
+    outcome, reasons = gates.judge(record, Gates())
+    assert outcome == "fail"
+    assert reasons == ["conversion: the file computes something else than the graph at body: sub: it is off by 9 steps"]
+
+
+class Model(nn.Module):
+    """x [1, 3, 13] -> [1, 5]; what stands between the layers can be planted with a fault."""
+
+    def __init__(self, fault: str = "") -> None:
+        super().__init__()
+        self.fault = fault
+        self.conv, self.linear, self.wide, self.head = (
+            nn.Conv1d(3, 8, 3), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 5)
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(nn.functional.pad(x, (2, 0) if self.fault != "pad" else (0, 2))).relu().transpose(1, 2)
+        a, b = self.linear(y).relu(), y
+        y = 4 * a - (b if self.fault == "alpha" else 0.7 * b) if self.fault != "swapped" else 0.7 * b - 4 * a
+        z = self.wide(y).relu() + y.mean(1, keepdim=True)
+        head: Tensor = self.head(z.mean(1))
+        return head
+
+
+@pytest.mark.export
+@pytest.mark.parametrize("target", ["onnx", "coreml", "tflite"])
+def test_a_planted_fault_is_named_by_its_operation(target: str, tmp_path: Path) -> None:
+    """The graph is the right model's; the file's weights and scales are the same, but one operation is not."""
+    torch.manual_seed(0)
+    x = torch.randn(8, 1, 3, 13)
+    weights = Model().state_dict()
+    samples = Samples(inputs=[x.numpy()])
+
+    def graph(fault: str) -> Job:
+        model = Model(fault).eval()
+        model.load_state_dict(weights)
+        return Job(capture(model, (x[0],)), recipe.read("static_wi8_ai8"), lambda: [(row,) for row in x])
+
+    right = graph("")
+    tensors = operations.Graph(cache(right.realised)).tensors(samples)
+    assert tensors is not None
+    told = {}
+    for fault in ("", "alpha", "swapped", "pad"):
+        made = right if not fault else planted(graph(fault), right)
+        path = tmp_path / f"model{exporters.target(target).suffix}"
+        exporters.export(target, made, path)
+        measured = _child.run(
+            exporters.target(target).runtime,
+            path,
+            samples.inputs,
+            latency_runs=1,
+            scales=tensors.scales,
+            tensors=tensors.values,
+            rows=range(4),
+        )
+        told[fault] = operations.compare(tensors, measured.steps, measured.parts)
+        assert told[fault].compared >= 5
+    assert not told[""].differing
+    assert all("sub" in name for fault in ("alpha", "swapped") for name in told[fault].differing)
+    assert all(told[fault].differing for fault in told if fault)
+    assert any("conv1d" in name for name in told["pad"].differing)
+
+
+def planted(wrong: Job, right: Job) -> Job:
+    """The wrong model with the scales that the right one was calibrated to."""
+    right.quantised(fold=True)
+    wrong.quantised(fold=True)
+    ours, theirs = right._prepared, wrong._prepared
+    assert ours is not None
+    assert theirs is not None
+    for name, observer in list(ours.named_modules()):
+        if name.startswith("activation_post_process"):
+            theirs.set_submodule(name, copy.deepcopy(observer))
+    return wrong
