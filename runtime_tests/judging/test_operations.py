@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from edgepass import exporters
 from edgepass.exporters import Job
-from edgepass.exporters._capture import capture
+from edgepass.exporters._capture import capture, quiet
 from edgepass.judging import gates, operations
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord, Conversion, Operations
@@ -181,8 +181,9 @@ def test_a_planted_fault_is_named_by_its_operation(target: str, tmp_path: Path) 
 
 def planted(wrong: Job, right: Job) -> Job:
     """The wrong model with the scales that the right one was calibrated to."""
-    right.quantised(fold=True)
-    wrong.quantised(fold=True)
+    with quiet():
+        right.quantised(fold=True)
+        wrong.quantised(fold=True)
     ours, theirs = right._prepared, wrong._prepared
     assert ours is not None
     assert theirs is not None

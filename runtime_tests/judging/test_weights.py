@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from edgepass import exporters
 from edgepass.exporters import Job
@@ -18,6 +19,7 @@ from edgepass.judging import gates, weights
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord, Conversion, Weight, WeightValues
 from edgepass.quantize import recipe
+from edgepass.quantize import weights as graphs
 from edgepass.quantize.weights import Stated
 from edgepass.runtimes import _child
 
@@ -130,6 +132,32 @@ def test_a_file_with_another_weight_fails() -> None:
     outcome, reasons = gates.judge(record, Gates())
     assert outcome == "fail"
     assert reasons == ["conversion: the file holds another weight than the graph: body.0, it is transposed"]
+
+
+def test_what_a_converter_may_multiply_in_is_among_the_forms() -> None:
+    """A number before, the gain of a batch norm behind, and what attention multiplies queries by; their products."""
+
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.query = nn.Conv1d(4, 4, 1), nn.BatchNorm1d(4), nn.Linear(4, 4)
+            self.norm.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]  # a buffer of this norm
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.norm(self.conv(x / 3))
+            return nn.functional.scaled_dot_product_attention(self.query(y), y, y)
+
+    model = Attending().eval()
+    program = capture(model, (torch.randn(1, 4, 4),)).exported.module()
+    assert isinstance(program, GraphModule)
+    with torch.no_grad():
+        conv, query = graphs.stated(program)
+        assert isinstance(model.norm.running_var, Tensor)
+        gain = (model.norm.weight / torch.sqrt(model.norm.running_var + model.norm.eps)).numpy()[:, None, None]
+        forms = [w * f for w in [model.conv.weight.numpy()] for f in (1, gain, 1 / 3, gain / 3)]
+        assert all(any(np.allclose(form, mine, rtol=1e-6) for mine in conv.forms) for form in forms)
+        forms = [model.query.weight.numpy() * 4 ** (-power / 4) for power in (0, 1, 2)]
+        assert all(np.allclose(*pair, rtol=1e-6) for pair in zip(query.forms, forms, strict=True))
 
 
 class Layers(nn.Module):
