@@ -29,6 +29,8 @@ class Step:
 
     tensor: int
     worst: int
+    beyond: float
+    """Share of its elements that are off by more than one step."""
     bias: float
     elements: int
 
@@ -62,6 +64,7 @@ def follow(
             Step(
                 tensor=tensor,
                 worst=int(np.abs(difference).max()),
+                beyond=float(np.mean(np.abs(difference) > 1)),
                 bias=float(difference.mean()),
                 elements=difference.size,
             )

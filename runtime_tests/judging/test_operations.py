@@ -20,7 +20,7 @@ from edgepass.judging.manifest import ArtifactRecord, Conversion, Operations
 from edgepass.quantize import recipe
 from edgepass.runtimes import Array, Place, _child
 from edgepass.runtimes._cut import follow
-from edgepass.task import Samples
+from edgepass.task import Samples, spread
 
 SCALE = 0.5
 Part = Callable[[np.ndarray], np.ndarray]
@@ -169,7 +169,7 @@ def test_a_planted_fault_is_named_by_its_operation(target: str, tmp_path: Path) 
             latency_runs=1,
             scales=tensors.scales,
             tensors=tensors.values,
-            rows=range(4),
+            rows=spread(len(samples), operations.ROWS).tolist(),
         )
         told[fault] = operations.compare(tensors, measured.steps, measured.parts)
         assert told[fault].compared >= 5
