@@ -70,10 +70,10 @@ class Graph:
         return self._tensors
 
 
-def compare(tensors: Tensors, steps: Sequence[Step] | None, outputs: Sequence[Array]) -> Operations:
-    """Which parts of the file are not the graph's. `outputs` are those of its last parts."""
+def compare(tensors: Tensors, steps: Sequence[Step] | None, outputs: Sequence[Array], note: str = "") -> Operations:
+    """Which parts of the file are not the graph's. `outputs` are of its last parts, `note` why there are no steps."""
     if steps is None:
-        return Operations(compared=0, note="this runtime shows nothing between the operations of a file")
+        return Operations(compared=0, note=note)
     differing: dict[str, str] = {}
     for step in steps:
         name = tensors.names[step.tensor]

@@ -228,7 +228,7 @@ def _with_operations(
     """With how the file computes between the int8 tensors of a static recipe."""
     if tensors is None:
         return found
-    compared = operations.compare(tensors, measured.steps, measured.parts)
+    compared = operations.compare(tensors, measured.steps, measured.parts, measured.steps_note)
     return replace(found or Conversion(), operations=compared)
 
 

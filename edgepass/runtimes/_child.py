@@ -69,7 +69,7 @@ class Measurement:
     `latency`: of the first sample; handing the arrays over, and converting them to the file's dtypes, is part of it.
     `contents`: what the file holds, where it was asked for, with the values of its weights.
     `steps`: how far each part of the file between int8 tensors is off when it is given the graph's own integers, and
-    `parts` the outputs then; where the graph's were given, None where the runtime shows nothing inside.
+    `parts` the outputs then; where the graph's were given, None where it cannot be had, and `steps_note` says why.
     """
 
     outputs: list[Array]
@@ -77,6 +77,7 @@ class Measurement:
     latency: Latency
     contents: Contents | None = None
     steps: list[Step] | None = None
+    steps_note: str = ""
     parts: list[Array] = field(default_factory=list)
 
 
@@ -143,6 +144,7 @@ def run(
         latency=reply.latency,
         contents=held,
         steps=reply.steps,
+        steps_note=reply.message,
         parts=[parts[key] for key in sorted(parts)],
     )
 

@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,9 +24,9 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from edgepass import runtimes
-from edgepass.errors import DamagedError, DeviceOnlyError, EdgepassError, MissingExtraError
+from edgepass.errors import DamagedError, DeviceOnlyError, EdgepassError, MissingExtraError, first_line
 from edgepass.judging.manifest import Latency
-from edgepass.runtimes import Array, Contents, Runtime, Session, _memory
+from edgepass.runtimes import Array, Contents, Cut, Runtime, Session, _memory
 from edgepass.runtimes._cut import Step, follow
 
 REQUEST, REPLY = "request.json", "reply.json"
@@ -66,7 +66,7 @@ class Reply:
     latency: Latency | None = None
     contents: Contents | None = None
     steps: list[Step] | None = None
-    """None where the runtime shows nothing between its operations."""
+    """None where the runtime shows nothing between its operations; `message` then says why."""
 
 
 def name(index: int) -> str:
@@ -153,17 +153,27 @@ def _run(runtime: Runtime, request: Request, folder: Path) -> Reply:
     outputs = _stack([session(sample) for sample in samples], first)
     save_file({name(i): y for i, y in enumerate(outputs)}, folder / OUTPUTS)
     contents = _contents(runtime, request, folder) if request.contents else None
-    steps = _steps(runtime, request, folder, inputs) if request.scales else None
-    return Reply(outcome="done", peak_bytes=peak, latency=latency, contents=contents, steps=steps)
+    steps, why = _steps(runtime, request, folder, inputs) if request.scales else (None, "")
+    return Reply(outcome="done", message=why, peak_bytes=peak, latency=latency, contents=contents, steps=steps)
 
 
-def _steps(runtime: Runtime, request: Request, folder: Path, inputs: list[Array]) -> list[Step] | None:
-    """How far each part of the file is from the graph's; what the outputs then are goes into a file of its own."""
+def _steps(runtime: Runtime, request: Request, folder: Path, inputs: list[Array]) -> tuple[list[Step] | None, str]:
+    """How far each part of the file is from the graph's, or why that is not known.
+
+    What the outputs then are goes into a file of its own. A file that runs whole and not in parts is no worse for it.
+    """
     if runtime.cut is None:
-        return None
+        return None, "this runtime shows nothing between the operations of a file"
+    try:
+        return _followed(runtime.cut, request, folder, inputs), ""
+    except Exception as error:
+        return None, f"the file does not run in parts: {first_line(error)}"
+
+
+def _followed(cuts: Callable[[Path, int], Cut], request: Request, folder: Path, inputs: list[Array]) -> list[Step]:
     stored = load_file(folder / TENSORS)
     tensors = [stored[key] for key in sorted(stored)]
-    cut = runtime.cut(Path(request.path), request.threads)
+    cut = cuts(Path(request.path), request.threads)
     steps, outputs = follow(cut, request.scales, tensors, [x[list(request.rows)] for x in inputs])
     save_file({name(i): np.ascontiguousarray(y) for i, y in enumerate(outputs)}, folder / PARTS)
     return steps
