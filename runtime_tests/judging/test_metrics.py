@@ -48,6 +48,11 @@ def test_metrics_of_numbers_are_their_formulas(n: int, width: int, seed: int) ->
         assert value("r2", y, t) == pytest.approx(float(theirs), rel=1e-6)
 
 
+def test_a_level_does_not_swamp_the_variance_that_r2_is_of() -> None:
+    y, t = drawn(0).normal(0, 1, (2, 63, 3))
+    assert value("r2", y + 1e8, t + 1e8) == pytest.approx(value("r2", y, t), rel=1e-6)
+
+
 @given(sizes, st.sampled_from([2, 7]), st.sampled_from([1, 5]), st.sampled_from([1, 3]), seeds)
 def test_mase_is_the_error_beside_the_change_from_row_to_row(n: int, rows: int, h: int, c: int, seed: int) -> None:
     generator = drawn(seed)
