@@ -11,6 +11,7 @@ from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
 from edgepass.judging import files, gates, manifest, verdict
 from edgepass.judging import score as scores
+from edgepass.judging.expected import Expected
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord, Manifest
 from edgepass.judging.verdict import Candidate, Standard
@@ -72,8 +73,15 @@ def validate(
         before = next((a for a in made.artifacts if a.file == file.name), None) if made else None
         target = before.target if before else _target(file)
         known = target in catalog.names("targets")
-        wanted = exporters.requested(target, Job(program, chosen)) if chosen and known else []
-        candidate = Candidate(path=file, target=target, runtime=files.runtime_of(file), recipe=chosen, requested=wanted)
+        job = Job(program, chosen, task.calibration.arguments if task.calibration else None) if chosen else None
+        candidate = Candidate(
+            path=file,
+            target=target,
+            runtime=files.runtime_of(file),
+            recipe=chosen,
+            requested=exporters.requested(target, job) if job and known else [],
+            expected=Expected(job.realised) if job and before else None,
+        )
         records.append(_judge(candidate, standard, bounds, before))
     records += [a for a in made.artifacts if not a.file] if made else []
     return pipeline.manifest_of(task, standard, records, bounds)

@@ -27,7 +27,8 @@ def float_ends(content: bytes) -> bytes:
     """The file with float32 inputs and outputs where the converter has made them int8.
 
     It quantises an end of the model wherever the layer next to it is int8. A caller would have to know the scale of
-    each, and could not hand the state that one call gives to the next.
+    each, and could not hand the state that one call gives to the next. What it has made int8 for a layer alone is given
+    as it was before that: a state keeps its float32 values.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -35,14 +36,16 @@ def float_ends(content: bytes) -> bytes:
     for number, graph in enumerate(model.subgraphs):
         into: dict[int, int] = {}
         out: dict[int, int] = {}
+        before = _before_quantise(model, graph)
         for ends, moved in ((graph.inputs, into), (graph.outputs, out)):
-            for index in {int(i) for i in ends if _is_quantised(graph.tensors[i])}:
+            for index in {int(i) for i in ends if _is_quantised(graph.tensors[i])} - before.keys():
                 graph.tensors.append(_outside(graph.tensors[index]))
                 moved[index] = len(graph.tensors) - 1
-        graph.inputs = [into.get(int(i), int(i)) for i in graph.inputs]
-        graph.outputs = [out.get(int(i), int(i)) for i in graph.outputs]
         quantise = [_operator(model, schema.BuiltinOperator.QUANTIZE, new, old) for old, new in into.items()]
         restore = [_operator(model, schema.BuiltinOperator.DEQUANTIZE, old, new) for old, new in out.items()]
+        out |= before
+        graph.inputs = [into.get(int(i), int(i)) for i in graph.inputs]
+        graph.outputs = [out.get(int(i), int(i)) for i in graph.outputs]
         graph.operators = quantise + list(graph.operators) + restore
         for signature in model.signatureDefs or ():
             if signature.subgraphIndex == number:
@@ -50,6 +53,26 @@ def float_ends(content: bytes) -> bytes:
                     for entry in maps or ():
                         entry.tensorIndex = moved.get(entry.tensorIndex, entry.tensorIndex)
     return _packed(model)
+
+
+def _before_quantise(model: Any, graph: Any) -> dict[int, int]:
+    """The float32 tensor that each int8 output was made of, which it is the quantised form of."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    made = {
+        int(operator.outputs[0]): int(operator.inputs[0])
+        for operator in graph.operators
+        if codes[operator.opcodeIndex] == schema.BuiltinOperator.QUANTIZE
+    }
+    ends = {int(i) for i in graph.inputs} | {int(i) for i in graph.outputs}
+    found: dict[int, int] = {}
+    for index in {int(i) for i in graph.outputs} & made.keys():
+        tensor = graph.tensors[made[index]]
+        if tensor.type == schema.TensorType.FLOAT32 and made[index] not in ends | set(found.values()):
+            tensor.name, graph.tensors[index].name = graph.tensors[index].name, tensor.name
+            found[index] = made[index]
+    return found
 
 
 def _model(content: bytes) -> Any:
