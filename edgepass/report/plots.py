@@ -214,6 +214,8 @@ def _svg(figure: Figure, alt: str, texts: Mapping[str, str] = MappingProxyType({
                     element.set(name, own + value)
             elif name == "href" and value.startswith("#"):
                 element.set(name, f"#{own}{value[1:]}")
+            elif name in ("d", "x", "y"):
+                element.set(name, re.sub(r"(\.\d\d)\d+", r"\1", value))  # hundredths of a pixel are enough
             else:
                 element.set(name, _themed(value.replace("url(#", f"url(#{own}")))
     for name in ("width", "height", "version"):
