@@ -85,6 +85,8 @@ class Place:
 
     scale: float
     zero: int
+    reads: frozenset[int] = frozenset()
+    """Numbers of the places that what makes it reads, where they are known."""
 
 
 class Cut(Protocol):

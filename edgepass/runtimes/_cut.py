@@ -53,9 +53,10 @@ def follow(
             for p, q, match in zip(cut.places, own, found, strict=True)
         ]
         shown, outputs = cut(arguments, given)
-        made.append(outputs)
+        made.append(outputs if None not in [match and match[0] for match in found] else [])
         for place, q, match in zip(cut.places, shown, found, strict=True):
-            if match is not None:
+            # What reads a tensor that the graph has nothing of is not fed with the graph's integers.
+            if match is not None and all(found[number] is not None for number in place.reads):
                 off.setdefault(match[0], []).append(q.astype(np.int32) - place.zero - match[1])
     steps = []
     for tensor, parts in sorted(off.items()):

@@ -176,7 +176,8 @@ def test_a_planted_fault_is_named_by_its_operation(target: str, tmp_path: Path) 
     assert not told[""].differing
     assert all("sub" in name for fault in ("alpha", "swapped") for name in told[fault].differing)
     assert all(told[fault].differing for fault in told if fault)
-    assert any("conv1d" in name for name in told["pad"].differing)
+    # A file may have the pad within the convolution, or as a part of its own.
+    assert all("conv1d" in name or "pad" in name for name in told["pad"].differing)
 
 
 def planted(wrong: Job, right: Job) -> Job:

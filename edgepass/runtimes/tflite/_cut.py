@@ -32,8 +32,12 @@ class Cut:
             if _is_place(tensors[i]) and int(i) not in self.outputs
         ]
         self.places = [
-            Place(scale=float(q.scale[0]), zero=int(q.zeroPoint[0]))
-            for q in (tensors[i].quantization for i in self.shown)
+            Place(
+                scale=float(tensors[i].quantization.scale[0]),
+                zero=int(tensors[i].quantization.zeroPoint[0]),
+                reads=_reads(graph, i, self.shown),
+            )
+            for i in self.shown
         ]
         graph.outputs = [*self.outputs, *self.shown]
         self.whole = _interpreter(model, threads)
@@ -60,6 +64,22 @@ class Cut:
         made = {d["index"]: d for d in interpreter.get_output_details()}
         shown = [interpreter.get_tensor(index).copy() for index in self.shown]
         return shown, [dequantize(interpreter.get_tensor(index).copy(), made[index]) for index in self.outputs]
+
+
+def _reads(graph: Any, index: int, shown: Sequence[int]) -> frozenset[int]:
+    """Numbers among `shown` of the tensors that the tensor at `index` is made of, back to the nearest."""
+    writers = {int(i): op for op in graph.operators for i in op.outputs}
+    found: set[int] = set()
+    seen: set[int] = set()
+    todo = [int(i) for i in writers[index].inputs]
+    while todo:
+        at = todo.pop()
+        if at in shown:
+            found.add(shown.index(at))
+        elif at in writers and at not in seen:
+            seen.add(at)
+            todo += [int(i) for i in writers[at].inputs]
+    return frozenset(found)
 
 
 def _is_place(tensor: Any) -> bool:
