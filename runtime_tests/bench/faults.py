@@ -1,0 +1,179 @@
+"""python -m runtime_tests.bench.faults: plant every fault for every target and recipe; FAULTS.md says what caught it.
+
+Each target's cells are kept in faults/, with the date and the versions, as they are found; a name given is planted anew
+and the rest stay. Healthy files are judged beside them: one that fails is a false alarm.
+"""
+
+import datetime
+import re
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+import jinja2
+import msgspec
+
+from edgepass import pipeline
+from runtime_tests.bench import catalogue
+from runtime_tests.faults import FAULTS, MODELS, RECIPES, Fault, Folder, Found, Subject, in_this_process
+
+HERE = Path(__file__).parent
+FOLDER, PAGE = HERE / "faults", HERE / "FAULTS.md"
+TARGETS = ("executorch", "coreml", "tflite", "onnx")
+HEALTHY, OUTPUT = "healthy", "folder"
+RULES = {
+    "E": (r"as large as its signal|no more often than a constant", "the error of a slice is as large as its signal"),
+    "L": (r"SQNR of|^SQNR|agreement of", "the loss is beyond the recipe's bound"),
+    "N": (r"^conversion: the noise", "the file is noisier than the recipe's own graph"),
+    "F": (r"^conversion: .*float32 file", "the target's float32 file does not keep the model"),
+    "W": (r"weight", "weights have other values than the graph's"),
+    "A": (r"audited coverage", "not every weight is in the recipe's format"),
+    "I": (r"of shape|dtype|another order|signature", "the interface is not the model's"),
+    "R": (r"damaged|cut short|does not run|crashed|cannot be|not a |gave no answer", "the file does not run"),
+    "H": (r"content hash differs", "it is not the file that the manifest tells of"),
+    "M": (r"manifest|golden|lists|schema|target|recipe|folder|bytes|sha256", "the folder is not as its manifest says"),
+}
+"""Sign: what a reason says where the rule has spoken, and the rule. The first that fits."""
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """What judging said of one planted fault. `target` and `recipe` are `folder` for a folder."""
+
+    fault: str
+    recipe: str
+    verdict: str
+    reasons: tuple[str, ...] = ()
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """All cells of a target."""
+
+    target: str
+    date: str
+    versions: dict[str, str]
+    cells: tuple[Cell, ...]
+
+
+def rules(cell: Cell) -> str:
+    """The signs of the rules that spoke; what passes is told in words."""
+    if cell.verdict in ("not there", "not written"):
+        return {"not there": "-", "not written": "X"}[cell.verdict]
+    if cell.verdict == "pass":
+        return "**passes**"
+    found = {next((sign for sign, (says, _) in RULES.items() if re.search(says, r)), "?") for r in cell.reasons}
+    return "".join(sign for sign in (*RULES, "?") if sign in found)
+
+
+def read() -> dict[str, Kept]:
+    """What is kept, by target."""
+    return {path.stem: msgspec.json.decode(path.read_bytes(), type=Kept) for path in sorted(FOLDER.glob("*.json"))}
+
+
+def keep(target: str, cells: Sequence[Cell]) -> None:
+    """Beside what was kept before, in the order of the faults."""
+    old = read().get(target)
+    merged = {(c.fault, c.recipe): c for c in (*(old.cells if old else ()), *cells)}
+    order = {name: i for i, name in enumerate((HEALTHY, *(f.name for f in FAULTS)))}
+    listed = sorted((c for c in merged.values() if _known(c.fault) in order), key=lambda c: order[_known(c.fault)])
+    kept = Kept(
+        target=target,
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        versions=pipeline.versions(),
+        cells=tuple(listed),
+    )
+    FOLDER.mkdir(exist_ok=True)
+    text = msgspec.json.format(msgspec.json.encode(kept), indent=1)
+    (FOLDER / f"{target}.json").write_bytes(text + b"\n")
+
+
+def _known(name: str) -> str:
+    return name.split(":")[0]
+
+
+def plant(target: str, chosen: Sequence[Fault], healthy: bool) -> None:
+    """All cells of one target."""
+    for model in MODELS:
+        mine = [f for f in chosen if f.model == model and target in f.targets and f.where != "folder"]
+        mine.sort(key=lambda f: f.where == "graph")  # which takes a conversion each
+        if not mine and not (healthy and model == "small"):
+            continue
+        with TemporaryDirectory(prefix="edgepass-faults-") as place:
+            subject = Subject(model, target, Path(place))
+            if healthy and model in ("small", "indices"):
+                with in_this_process():
+                    keep(target, [_cell(f"{HEALTHY}: {model}", name, found) for name, found in subject.sound()])
+            for fault in mine:
+                with nullcontext() if fault.where == "file" else in_this_process():  # what is no file may crash
+                    keep(target, [_cell(fault.name, name, found) for name, found in subject.found(fault)])
+
+
+def _cell(fault: str, recipe: str, found: Found) -> Cell:
+    cell = Cell(fault=fault, recipe=recipe, verdict=found.verdict, reasons=found.reasons)
+    print(f"{fault} {recipe}: {rules(cell)} {'; '.join(cell.reasons)[:160]}", flush=True)
+    return cell
+
+
+def plant_in_folders(chosen: Sequence[Fault]) -> None:
+    """Those of an output folder."""
+    with TemporaryDirectory(prefix="edgepass-faults-") as place:
+        folder = Folder(Path(place))
+        keep(OUTPUT, [_cell(f"{HEALTHY}: {OUTPUT}", OUTPUT, folder.found(None))])
+        for fault in chosen:
+            keep(OUTPUT, [_cell(fault.name, OUTPUT, folder.found(fault))])
+
+
+def page() -> str:
+    """FAULTS.md."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    kept = read()
+    cells = [(target, c) for target, row in kept.items() for c in row.cells]
+    planted = [(t, c) for t, c in cells if _known(c.fault) != HEALTHY and c.verdict not in ("not there", "not written")]
+    sound = [(t, c) for t, c in cells if _known(c.fault) == HEALTHY]
+
+    def of(fault: Fault, target: str) -> str:
+        row = {c.recipe: rules(c) for t, c in cells if t == target and c.fault == fault.name}
+        names = [OUTPUT] if target == OUTPUT else [name for name in RECIPES if name in fault.recipes]
+        mine = target == OUTPUT or target in fault.targets
+        return " / ".join(row.get(name, "…") for name in names) if mine and row else "…" if mine else "-"
+
+    return environment.get_template("faults.md.j2").render(
+        faults=FAULTS,
+        targets=TARGETS,
+        recipes=RECIPES,
+        rules=RULES,
+        of=of,
+        planted=planted,
+        passed=[(t, c) for t, c in planted if c.verdict == "pass"],
+        sound=sound,
+        alarms=[(t, c) for t, c in sound if c.verdict != "pass"],
+        refused=[(t, c) for t, c in cells if c.verdict == "not written"],
+        catalogue=catalogue._counts(catalogue.entries()),
+        dates=sorted({row.date for row in kept.values()}),
+        versions=sorted({f"{k} {v}" for row in kept.values() for k, v in row.versions.items()}),
+    )
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@click.option("--target", "targets", multiple=True, default=(*TARGETS, OUTPUT))
+@click.option("--page", "only_page", is_flag=True, help="Write FAULTS.md from what is kept.")
+def main(names: tuple[str, ...], targets: tuple[str, ...], only_page: bool) -> None:
+    """Plant faults of these names (`relu_dropped`), or all, and write the page."""
+    known = {f.plant.__name__: f for f in FAULTS}
+    if unknown := set(names) - known.keys():
+        raise click.UsageError(f"no {', '.join(sorted(unknown))}; there is: {', '.join(known)}")
+    chosen = [f for name, f in known.items() if not names or name in names]
+    for target in () if only_page else targets:
+        if target == OUTPUT:
+            plant_in_folders([f for f in chosen if f.where == "folder"])
+        else:
+            plant(target, chosen, healthy=not names)
+    PAGE.write_text(page())
+
+
+if __name__ == "__main__":
+    main()

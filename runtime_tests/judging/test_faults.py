@@ -1,0 +1,76 @@
+"""Faults that are planted in a file, a graph or a folder are caught, and what they were planted in passes.
+
+The cheapest of them: `python -m runtime_tests.bench.faults` plants all, for every target, and writes FAULTS.md.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from runtime_tests.bench import faults as table
+from runtime_tests.conftest import CONVERTERS_WARN
+from runtime_tests.faults import FAULTS, RECIPES, Fault, Folder, Subject, in_this_process
+
+pytestmark = CONVERTERS_WARN
+INT8 = "static_wi8_ai8"
+TARGETS = ("onnx", "tflite")
+
+
+def named(fault: Fault) -> str:
+    return fault.plant.__name__
+
+
+def caught(where: str) -> list[Fault]:
+    """Those of which FAULTS.md says so."""
+    told = {c.fault for row in table.read().values() for c in row.cells if c.verdict == "fail"}
+    return [f for f in FAULTS if f.where == where and f.name in told]
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
+    """The small model of one target, written once."""
+    with in_this_process():
+        yield Subject("small", request.param, tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    return Folder(tmp_path_factory.mktemp("folder"))
+
+
+@pytest.mark.export
+def test_what_is_healthy_passes(subject: Subject) -> None:
+    assert {name: (found.verdict, found.reasons) for name, found in subject.sound()} == dict.fromkeys(
+        RECIPES, ("pass", ())
+    )
+
+
+@pytest.mark.export
+@pytest.mark.parametrize("fault", caught("weight"), ids=named)
+def test_a_spoiled_weight_is_caught(fault: Fault, subject: Subject) -> None:
+    recipe = INT8 if INT8 in fault.recipes else fault.recipes[0]
+    ((_, found),) = subject.found(fault, (recipe,))
+    assert found.verdict == "fail", found
+    assert found.reasons
+
+
+@pytest.mark.export
+@pytest.mark.parametrize("fault", caught("folder"), ids=named)
+def test_a_spoiled_folder_is_caught(fault: Fault, folder: Folder) -> None:
+    assert folder.found(fault).verdict == "fail"
+
+
+@pytest.mark.export
+def test_a_healthy_folder_passes(folder: Folder) -> None:
+    found = folder.found(None)
+    assert found.verdict == "pass", found.reasons
+
+
+def test_the_page_is_what_was_kept() -> None:
+    assert table.PAGE.read_text() == table.page(), "write it: python -m runtime_tests.bench.faults --page"
+
+
+def test_what_passes_is_said_in_words() -> None:
+    assert table.rules(table.Cell(fault="", recipe="fp32", verdict="pass")) == "**passes**"
+    told = table.Cell(fault="", recipe="fp32", verdict="fail", reasons=("audited coverage is 0.0%", "no such words"))
+    assert table.rules(told) == "A?"
