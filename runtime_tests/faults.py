@@ -885,5 +885,5 @@ class Folder:
         try:
             done = validate(copy, load=lambda _: self.subject.task, reference=None, recipe=None, bounds=Gates())
         except EdgepassError as error:
-            return Found(verdict="fail", reasons=(str(error),))
+            return Found(verdict="fail", reasons=(str(error).replace(f"{copy.parent}/", ""),))
         return Found(verdict=done.verdict, reasons=tuple(r for a in done.artifacts for r in a.reasons))

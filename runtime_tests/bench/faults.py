@@ -28,9 +28,9 @@ RULES = {
     "L": (r"SQNR of|^SQNR|agreement of", "the loss is beyond the recipe's bound"),
     "N": (r"^conversion: the noise", "the file is noisier than the recipe's own graph"),
     "F": (r"^conversion: .*float32 file", "the target's float32 file does not keep the model"),
-    "W": (r"weight", "weights have other values than the graph's"),
     "A": (r"audited coverage", "not every weight is in the recipe's format"),
-    "I": (r"of shape|dtype|another order|signature", "the interface is not the model's"),
+    "W": (r"another weight", "weights have other values than the graph's"),
+    "I": (r"of shape|shape \[|dtype|float32|another order|signature|inputs", "the interface is not the model's"),
     "R": (r"damaged|cut short|does not run|crashed|cannot be|not a |gave no answer", "the file does not run"),
     "H": (r"content hash differs", "it is not the file that the manifest tells of"),
     "M": (r"manifest|golden|lists|schema|target|recipe|folder|bytes|sha256", "the folder is not as its manifest says"),
@@ -138,7 +138,7 @@ def page() -> str:
         row = {c.recipe: rules(c) for t, c in cells if t == target and c.fault == fault.name}
         names = [OUTPUT] if target == OUTPUT else [name for name in RECIPES if name in fault.recipes]
         mine = target == OUTPUT or target in fault.targets
-        return " / ".join(row.get(name, "…") for name in names) if mine and row else "…" if mine else "-"
+        return " / ".join(row.get(name, "…") for name in names) if mine else "-"
 
     return environment.get_template("faults.md.j2").render(
         faults=FAULTS,
@@ -148,6 +148,9 @@ def page() -> str:
         of=of,
         planted=planted,
         passed=[(t, c) for t, c in planted if c.verdict == "pass"],
+        missing=sum(
+            of(f, t).count("…") for f in FAULTS for t in (*TARGETS, OUTPUT) if (f.where == OUTPUT) == (t == OUTPUT)
+        ),
         sound=sound,
         alarms=[(t, c) for t, c in sound if c.verdict != "pass"],
         refused=[(t, c) for t, c in cells if c.verdict == "not written"],
