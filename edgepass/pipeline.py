@@ -148,7 +148,7 @@ def export(
             if isinstance(stick, str) and record.recipe != "fp32":
                 record = verdict.failed(record, stick)
             judged.append((record, outputs))
-        records = _golden(folder, task, standard, judged)
+        records = _golden(folder, standard, judged)
         result = manifest_of(task, standard, records, bounds)
         result.write(folder)
         page.write(folder)
@@ -269,23 +269,26 @@ def _yardsticks(
     return sticks
 
 
-def _golden(
-    folder: Path, task: Task, standard: Standard, judged: list[tuple[ArtifactRecord, list[Array]]]
-) -> list[ArtifactRecord]:
-    """Save a few samples with every output, for the report and for apps to test against; records name their keys."""
+def golden(standard: Standard, judged: list[tuple[ArtifactRecord, list[Array]]]) -> dict[str, Array]:
+    """A few samples with every output of the model and of each file whose record has a key for them."""
     rows = spread(len(standard.samples), GOLDEN_SAMPLES)
     tensors = {f"input_{i}": x[rows] for i, x in enumerate(standard.samples.inputs)}
     tensors |= {f"reference_{j}": r[rows] for j, r in enumerate(standard.reference)}
     if standard.samples.targets is not None:
         tensors["target"] = standard.samples.targets[rows]
-    records = []
     for record, outputs in judged:
-        key = f"{record.target}.{record.recipe}"
-        tensors |= {f"{key}_{j}": o[rows] for j, o in enumerate(outputs)}
-        records.append(replace(record, golden=key) if outputs else record)
+        if record.golden:
+            tensors |= {f"{record.golden}_{j}": o[rows] for j, o in enumerate(outputs)}
+    return tensors
+
+
+def _golden(folder: Path, standard: Standard, judged: list[tuple[ArtifactRecord, list[Array]]]) -> list[ArtifactRecord]:
+    """Save the golden samples, for the report and for apps to test against; records name their keys."""
+    keyed = [(replace(r, golden=f"{r.target}.{r.recipe}") if outputs else r, outputs) for r, outputs in judged]
     # Not save_file, which makes a file that only its owner may read.
-    (folder / manifest.GOLDEN).write_bytes(save({k: np.ascontiguousarray(v) for k, v in tensors.items()}))
-    return records
+    tensors = {key: np.ascontiguousarray(value) for key, value in golden(standard, keyed).items()}
+    (folder / manifest.GOLDEN).write_bytes(save(tensors))
+    return [record for record, _ in keyed]
 
 
 def manifest_of(task: Task, standard: Standard, records: list[ArtifactRecord], bounds: Gates) -> Manifest:

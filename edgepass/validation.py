@@ -9,13 +9,14 @@ from edgepass import catalog, pipeline, source
 from edgepass.errors import InputError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
-from edgepass.judging import files, gates, manifest, verdict
+from edgepass.judging import files, gates, manifest, standing, verdict
 from edgepass.judging import score as scores
 from edgepass.judging.expected import Expected
 from edgepass.judging.gates import Gates
-from edgepass.judging.manifest import ArtifactRecord, Manifest
+from edgepass.judging.manifest import ArtifactRecord, Manifest, Outcome
 from edgepass.judging.verdict import Candidate, Standard
 from edgepass.quantize import recipe as recipes
+from edgepass.runtimes import Array
 from edgepass.task import Task
 
 
@@ -66,7 +67,8 @@ def validate(
         score=scores.again(task.score, made) if made and metric is None else task.score,
         threads=threads,
     )
-    records: list[ArtifactRecord] = []
+    bounds = bounds.over(gates.of(made.gates)) if made else bounds
+    judged: list[tuple[ArtifactRecord, list[Array]]] = []
     for file, name in listed:
         say(f"judging {file.name}")
         chosen = None if name is None else recipes.read(name)
@@ -82,9 +84,41 @@ def validate(
             requested=exporters.requested(target, job) if job and known else [],
             expected=Expected(job.realised) if job and before else None,
         )
-        records.append(_judge(candidate, standard, bounds, before))
-    records += [a for a in made.artifacts if not a.file] if made else []
-    return pipeline.manifest_of(task, standard, records, bounds)
+        record, outputs = verdict.judge(candidate, standard, bounds)
+        judged.append((replace(record, golden=before.golden) if before else record, outputs))
+    again = pipeline.manifest_of(task, standard, [record for record, _ in judged], bounds)
+    return _held(path, made, again, standard, judged) if made else again
+
+
+def _held(
+    folder: Path,
+    made: Manifest,
+    again: Manifest,
+    standard: Standard,
+    judged: list[tuple[ArtifactRecord, list[Array]]],
+) -> Manifest:
+    """The new manifest with a reason for whatever of the old one no longer holds; files never written stay failed."""
+    same_host = made.host == again.host
+    changed = standing.of_data(made, again)
+    records: list[ArtifactRecord] = []
+    for said, found in zip([a for a in made.artifacts if a.file], again.artifacts, strict=True):
+        why = list(standing.of_record(said, found, same_data="evaluation" not in changed, same_host=same_host))
+        if (target := _target(folder / said.file)) != said.target:
+            why.append(f"the manifest says that it is of the target {said.target!r}, and it is of {target!r}")
+        records.append(replace(found, verdict="fail", reasons=[*why, *found.reasons]) if why else found)
+    reasons = list(standing.of_folder(folder, made, again))
+    if "evaluation" not in changed:
+        tensors = pipeline.golden(standard, judged)
+        reasons += standing.of_golden(standing.read_golden(folder), tensors, records, same_host=same_host)
+    records += [a for a in made.artifacts if not a.file]
+    outcome: list[Outcome] = [record.verdict for record in records] + ["fail"] * bool(reasons)
+    if changed:
+        reasons.append(
+            f"the {' and '.join(changed)} data here are not those whose hash the manifest has, so what it says of "
+            "outputs is not held against them; give the data and the seed of the export"
+        )
+        outcome.append("not-evaluated")
+    return replace(again, artifacts=records, reasons=reasons, verdict=gates.worst(outcome))
 
 
 def _is_output(path: Path) -> bool:
@@ -104,13 +138,3 @@ def _target(file: Path) -> str:
     endings = {exporters.target(name).suffix: name for name in catalog.names("targets")}
     fitting = [ending for ending in endings if file.name.endswith(ending)]
     return endings[max(fitting, key=len)] if fitting else files.runtime_of(file)
-
-
-def _judge(candidate: Candidate, standard: Standard, bounds: Gates, before: ArtifactRecord | None) -> ArtifactRecord:
-    """The record of a file, held against the one `before` that the manifest has of it."""
-    record, _ = verdict.judge(candidate, standard, bounds)
-    if before is not None and before.content_sha256 != record.content_sha256:
-        file = candidate.path
-        reason = f"{file.name} is not the file that the manifest tells of: its content hash differs"
-        return replace(record, verdict=gates.worst(["fail", record.verdict]), reasons=[reason, *record.reasons])
-    return record

@@ -1,9 +1,9 @@
 """Gates: the bounds that the user set, or that a recipe sets for itself. The verdict is all of them."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 
-from edgepass.errors import listed
+from edgepass.errors import InputError, listed
 from edgepass.judging.figures import duration, percent, size, three
 from edgepass.judging.manifest import ArtifactRecord, Audit, Conversion, Metric, Outcome
 from edgepass.judging.parity import Agreement, Parity
@@ -48,6 +48,15 @@ class Gates:
     def set(self) -> dict[str, float]:
         """The bounds that are set, by name."""
         return {k: float(v) for k, v in asdict(self).items() if v is not None and v is not False}
+
+
+def of(bounds: Mapping[str, float]) -> Gates:
+    """The gates that `Gates.set` wrote down. Raises InputError for one that there is none of."""
+    known = {f.name for f in fields(Gates)}
+    if unknown := sorted(bounds.keys() - known):
+        raise InputError(f"no gate {unknown[0]!r}; there is: {', '.join(sorted(known))}")
+    confident = bool(bounds.get("confident", False))
+    return Gates(**{k: v for k, v in bounds.items() if k != "confident"}, confident=confident)  # type: ignore[arg-type]
 
 
 def judge(record: ArtifactRecord, gates: Gates) -> tuple[Outcome, list[str]]:

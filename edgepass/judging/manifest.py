@@ -17,6 +17,7 @@ from edgepass.judging.parity import Agreement, Parity
 FILE = "manifest.json"
 GOLDEN = "golden.safetensors"
 REPORT = "report.html"
+SCHEMA = 1
 SIGNATURE = "signature.json"
 
 Evidence = Literal["device", "host runtime", "emulated ISA", "reference executor", "predicted"]
@@ -336,7 +337,7 @@ class Host:
 class Manifest:
     """All of it. `verdict` is the worst of the artifacts' verdicts."""
 
-    schema: int = 1
+    schema: int = SCHEMA
     verdict: Outcome
     model: ModelInfo
     versions: dict[str, str]
@@ -346,6 +347,8 @@ class Manifest:
     artifacts: list[ArtifactRecord]
     baselines: list[Metric] = field(default_factory=list)
     """Metrics of simpler models on the same test data (naive, ridge), for a forecaster."""
+    reasons: list[str] = field(default_factory=list)
+    """Of a validation: a sentence for all that no longer holds of the folder as a whole."""
     host: Host | None = None
     date: str | None = None
     """When it was judged, in UTC, as ISO 8601."""
@@ -373,8 +376,14 @@ def read(folder: Path) -> Manifest:
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a manifest that this version reads: {error}") from None
+    if made.schema != SCHEMA:
+        raise InputError(
+            f"{path} is of schema {made.schema}, and this version reads schema {SCHEMA}; "
+            "read it with the edgepass that wrote it, or export again"
+        )
     for record in made.artifacts:
-        if record.file and not _inside(folder, record.file):
+        unwritten = not record.file and not record.bytes and record.verdict == "fail"
+        if not unwritten and not _inside(folder, record.file):
             raise InputError(
                 f"{path} names {one_line(record.file, 80)!r}, which is no file of that folder, and no other is opened; "
                 "export again"

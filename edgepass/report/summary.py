@@ -53,6 +53,7 @@ def lines(manifest: Manifest, folder: str = "OUT/") -> list[str]:
     """The reasons of every verdict that is not a pass, the notes, and the answers that the report begins with."""
     name = {id(a): f"{a.target} {a.recipe}" for a in manifest.artifacts}
     found = [f"{name[id(a)]}: {VERDICTS[a.verdict]}: {r}" for a in manifest.artifacts for r in a.reasons]
+    found += [f"the folder: {VERDICTS[manifest.verdict]}: {r}" for r in manifest.reasons]
     found += [f"note: {n}" for n in manifest.notes]
     found += [f"{name[id(a)]}: note: {n}" for a in manifest.artifacts for n in a.notes]
     standing, quality = answers.standing(manifest), answers.quality(manifest)

@@ -1,0 +1,127 @@
+"""What a manifest says and is no longer so, figure by figure, once its files have been measured again.
+
+Bytes, hashes, names and counts are held to the letter. Outputs of one file are the same numbers on one host and near to
+them on another, so figures made of them may differ by TOLERANCE. Time and memory are held only on the host that the
+manifest names, and only to a factor: noise is no lie.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgepass.errors import InputError, first_line
+from edgepass.judging.manifest import FILE, GOLDEN, REPORT, SIGNATURE, ArtifactRecord, Manifest
+from edgepass.runtimes import Array
+
+TOLERANCE_DB = 0.5
+TOLERANCE = 0.01
+"""Relative, of metrics, of the largest error, and of golden outputs where another host made them."""
+EXACT = 1e-5
+"""The same for golden samples on the host that made them: a sum in another order."""
+LATENCY, MEMORY = 10.0, 3.0
+"""Factors within which a host that does other work may time and take."""
+OURS = {FILE, GOLDEN, REPORT, SIGNATURE, ".DS_Store"}
+
+
+def of_record(said: ArtifactRecord, found: ArtifactRecord, *, same_data: bool, same_host: bool) -> Iterator[str]:
+    """A sentence for each figure of the record `said` that the new one contradicts."""
+    if said.bytes != found.bytes:
+        yield _differs("its size", f"{said.bytes} bytes", f"{found.bytes} bytes")
+    if said.content_sha256 != found.content_sha256:
+        yield f"{said.file} is not the file that the manifest tells of: its content hash differs"
+    if said.verdict == "pass" and found.verdict == "fail":
+        yield "the manifest says that it passes, and it fails"
+    if same_data:
+        yield from _of_outputs(said, found)
+    if same_host and said.latency and found.latency and said.latency.threads == found.latency.threads:
+        yield from _of_noise("its median latency in microseconds", said.latency.p50_us, found.latency.p50_us, LATENCY)
+    if same_host and said.memory and found.memory and said.memory.peak_bytes and found.memory.peak_bytes:
+        yield from _of_noise("its peak memory in bytes", said.memory.peak_bytes, found.memory.peak_bytes, MEMORY)
+
+
+def of_golden(
+    golden: Mapping[str, Array], made: Mapping[str, Array], records: Sequence[ArtifactRecord], *, same_host: bool
+) -> Iterator[str]:
+    """A sentence for each golden tensor that is missing, or that what was computed again contradicts."""
+    for key, array in made.items():
+        owner = next((r.file for r in records if r.golden and key.startswith(f"{r.golden}_")), "the model")
+        if key not in golden:
+            yield f"{GOLDEN} lacks {key}, a golden sample of {owner}"
+        elif golden[key].shape != array.shape or not _near(golden[key], array, EXACT if same_host else TOLERANCE):
+            yield f"{GOLDEN} holds for {key} other numbers than {owner} gives"
+    owned = tuple(f"{record.golden}_" for record in records if record.golden)
+    for key in sorted(golden.keys() - made.keys()):
+        if not key.startswith(owned):  # one that is owned has given no output now, and says so itself
+            yield f"{GOLDEN} holds {key}, which is of no file here"
+
+
+def of_folder(folder: Path, said: Manifest, found: Manifest, beside: Sequence[str] = ()) -> Iterator[str]:
+    """A sentence for each file that the manifest does not list, and for what it says of the model and is not so."""
+    listed = OURS | {a.file for a in said.artifacts} | set(beside)
+    others = sorted(f.name for f in folder.iterdir() if f.name not in listed)
+    if others:
+        yield f"the folder holds what its manifest does not list: {', '.join(others[:5])}"
+    for what, old, new in (
+        ("parameters", said.model.parameters, found.model.parameters),
+        ("inputs", said.model.inputs, found.model.inputs),
+        ("outputs", said.model.outputs, found.model.outputs),
+    ):
+        if old != new:
+            yield f"the manifest tells of other {what} of the model than it has"
+
+
+def of_data(said: Manifest, found: Manifest) -> list[str]:
+    """The roles of data that are here and are not the manifest's."""
+    hashes = {info.role: info.sha256 for info in found.data}
+    return [info.role for info in said.data if hashes.get(info.role, info.sha256) != info.sha256]
+
+
+def read_golden(folder: Path) -> dict[str, Array]:
+    """The golden samples; none where there is no such file. Raises InputError where it cannot be read."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = folder / GOLDEN
+    if not path.is_file():
+        return {}
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {first_line(error)}; export again") from None
+
+
+def _of_outputs(said: ArtifactRecord, found: ArtifactRecord) -> Iterator[str]:
+    if said.parity and found.parity:
+        if abs(said.parity.sqnr_db - found.parity.sqnr_db) > _decibels(found.parity.sqnr_db):
+            yield _differs("its SQNR", f"{said.parity.sqnr_db:.1f} dB", f"{found.parity.sqnr_db:.1f} dB")
+        if said.parity.samples != found.parity.samples:
+            yield _differs("its number of samples", str(said.parity.samples), str(found.parity.samples))
+        if abs(said.parity.cosine - found.parity.cosine) > TOLERANCE:
+            yield _differs("its cosine", f"{said.parity.cosine:.4f}", f"{found.parity.cosine:.4f}")
+    if said.metric and found.metric:
+        for what, old, new in (
+            (said.metric.name, said.metric.value, found.metric.value),
+            (f"the float model's {said.metric.name}", said.metric.reference, found.metric.reference),
+        ):
+            if abs(old - new) > TOLERANCE * max(abs(old), abs(new)):
+                yield _differs(what, f"{old:.6g}", f"{new:.6g}")
+
+
+def _decibels(level: float) -> float:
+    """Float32 noise is not the same noise in two kernels; that of a number format is."""
+    return TOLERANCE_DB if level < 80.0 else 20.0
+
+
+def _of_noise(what: str, old: float, new: float, factor: float) -> Iterator[str]:
+    if not 1.0 / factor <= old / max(new, 1e-9) <= factor:
+        yield f"{_differs(what, f'{old:.3g}', f'{new:.3g}')}, more than a factor of {factor:g}"
+
+
+def _near(old: Array, new: Array, share: float) -> bool:
+    scale = float(np.abs(new.astype(np.float64)).max(initial=0.0)) or 1.0
+    return bool(np.allclose(old.astype(np.float64), new.astype(np.float64), rtol=0.0, atol=share * scale))
+
+
+def _differs(what: str, old: str, new: str) -> str:
+    return f"the manifest says that {what} is {old}, and it is {new}"
