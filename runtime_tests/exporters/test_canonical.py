@@ -1,5 +1,6 @@
 """Canonical forms: what is said in many ways is captured in one, computes the same, and reaches every target so."""
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -180,13 +181,14 @@ class All(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.models = nn.ModuleList(kind() for kind in MODELS)
+        self.counts = [len(canonical_models.inputs(model)) for model in self.models]
 
     def inputs(self) -> tuple[Tensor, ...]:
         return tuple(x for model in self.models for x in canonical_models.inputs(model))
 
     def forward(self, *args: Tensor) -> list[object]:
         left = iter(args)
-        return [model(*(next(left) for _ in canonical_models.inputs(model))) for model in self.models]
+        return [model(*islice(left, count)) for model, count in zip(self.models, self.counts, strict=True)]
 
 
 class Case:
