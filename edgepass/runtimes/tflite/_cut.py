@@ -21,7 +21,7 @@ class Cut:
         model, name_of = parse(path)
         model.signatureDefs = None
         graph = model.subgraphs[0]
-        tensors = graph.tensors
+        tensors: Any = graph.tensors
         self.inputs = [int(i) for i in graph.inputs]
         self.outputs = [int(i) for i in graph.outputs]
         self.shown = [
@@ -86,7 +86,7 @@ def _is_place(tensor: Any) -> bool:
     from ai_edge_litert import schema_py_generated as schema
 
     scaled = tensor.quantization is not None and tensor.quantization.scale is not None
-    return tensor.type == schema.TensorType.INT8 and scaled and len(tensor.quantization.scale) == 1
+    return bool(tensor.type == schema.TensorType.INT8 and scaled and len(tensor.quantization.scale) == 1)
 
 
 def _interpreter(model: Any, threads: int) -> Any:
