@@ -8,7 +8,7 @@ from importlib import import_module, resources
 from pathlib import Path
 from types import ModuleType
 
-from edgepass.errors import UnknownNameError
+from edgepass.errors import InputError, UnknownNameError
 
 # What `edgepass list KIND` can show: kind -> package. Modules are code, TOML files are data.
 MODULES = {
@@ -53,7 +53,10 @@ def load(kind: str, name: str) -> ModuleType:
 def read_toml(kind: str, name: str) -> bytes:
     """The TOML text called `name` among `kind`: one on offer, or the path of a file of the user's own."""
     if name.endswith(".toml") and Path(name).is_file():
-        return Path(name).read_bytes()
+        try:
+            return Path(name).read_bytes()
+        except OSError as error:
+            raise InputError(f"{name} cannot be read: {error.strerror}") from None
     known = names(kind)
     if name not in known:
         raise UnknownNameError(singular(kind), name, known)

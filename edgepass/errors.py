@@ -81,6 +81,16 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return f"{', '.join(names[:most])}{more}"
 
 
+def not_imported(error: ImportError, what: str, extra: str) -> EdgepassError:
+    """Why an optional dependency cannot be had: it is absent, or it is there and the system does not load it."""
+    if isinstance(error, ModuleNotFoundError):
+        return MissingExtraError(what, extra)
+    return InputError(
+        f"{what} cannot be loaded: {one_line(first_line(error))}; allow more memory (ulimit -v) where it speaks of "
+        f"that, else install it again: pip install --force-reinstall 'edgepass[{extra}]'"
+    )
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message that says something; the error's kind when there is none."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

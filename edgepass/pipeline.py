@@ -1,5 +1,6 @@
 """The whole story on one page: a model and a budget in, judged files out."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -62,6 +63,9 @@ class Plan:
         """Raises UnknownNameError, and RefusedError where no target can do any of it."""
         chosen = tuple(dict.fromkeys(targets)) or TARGETS
         read = tuple(recipes.read(name) for name in dict.fromkeys(names)) or (recipes.read(RECIPE),)
+        for name, count in Counter(recipe.name for recipe in read).items():
+            if count > 1:
+                raise InputError(f"{count} recipes are called {name!r} and would be one file; rename one of them")
         refused: dict[tuple[str, str], str] = {}
         for name, recipe in product(chosen, read):
             try:
@@ -150,6 +154,7 @@ def export(
             judged.append((record, outputs))
         records = _golden(folder, standard, judged)
         result = manifest_of(task, standard, records, bounds)
+        result = replace(result, recipes={r.name: r.text for r in plan.recipes if r.text})
         result.write(folder)
         page.write(folder)
     return result

@@ -393,12 +393,22 @@ def _npz(path: Path) -> dict[str, Array]:
     import zlib
 
     try:
-        archive = np.load(path, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise ValueError("it holds one array without a name, as .npy files do")
-        with archive:
-            return {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+        with path.open("rb") as file:  # which np.load leaves open when it refuses
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise ValueError("it holds one array without a name, as .npy files do")
+            with archive:
+                return {key: archive[key] for key in archive.files}
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        KeyError,
+        MemoryError,
+        RuntimeError,  # NotImplementedError too, of a zip of another version
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise InputError(f"{path} is not an .npz of plain arrays: {first_line(error)}") from None
 
 

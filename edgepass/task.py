@@ -92,6 +92,16 @@ class Task:
     scales: tuple[float, ...] = ()
     """What the errors of each series are counted in."""
 
+    def __post_init__(self) -> None:
+        """Raises InputError for calibration data that are no numbers: every range taken from them would be none."""
+        for index, array in enumerate(self.calibration.inputs if self.calibration else []):
+            bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+            if bad.any():
+                raise InputError(
+                    f"the calibration data hold NaN or infinity in input {index} of {int(bad.sum())} of {len(array)} "
+                    f"samples, first of {int(bad.argmax())}; mend the data"
+                )
+
     @property
     def module(self) -> nn.Module:
         """The model as a module in evaluation mode."""
@@ -142,6 +152,9 @@ def check_args(args: Any, source: str) -> tuple[Tensor, ...]:
         kinds = ", ".join(type(a).__name__ for a in given if not isinstance(a, Tensor)) or "nothing"
         raise InputError(f"{source} must give a tuple of tensors; it gives {kinds}")
     for tensor in tensors:
+        if tensor.device.type != "cpu" or tensor.layout != torch.strided:
+            kind = tensor.device.type if tensor.device.type != "cpu" else "a sparse layout"
+            raise InputError(f"{source} gives a tensor in {kind}; give dense ones on the CPU, as torch.zeros(...) is")
         if tensor.dtype in (torch.bfloat16, torch.complex32, torch.complex64, torch.complex128):
             raise InputError(
                 f"{source} gives {str(tensor.dtype).removeprefix('torch.')}, which no target takes as an input; "

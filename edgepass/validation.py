@@ -71,7 +71,7 @@ def validate(
     judged: list[tuple[ArtifactRecord, list[Array]]] = []
     for file, name in listed:
         say(f"judging {file.name}")
-        chosen = None if name is None else recipes.read(name)
+        chosen = None if name is None else recipes.read(name, made.recipes if made else None)
         before = next((a for a in made.artifacts if a.file == file.name), None) if made else None
         target = before.target if before else _target(file)
         known = target in catalog.names("targets")
@@ -87,7 +87,9 @@ def validate(
         record, outputs = verdict.judge(candidate, standard, bounds)
         judged.append((replace(record, golden=before.golden) if before else record, outputs))
     again = pipeline.manifest_of(task, standard, [record for record, _ in judged], bounds)
-    return _held(path, made, again, standard, judged) if made else again
+    if made is None:
+        return again
+    return _held(path, made, replace(again, recipes=made.recipes), standard, judged)
 
 
 def _held(

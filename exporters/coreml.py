@@ -7,7 +7,7 @@ import numpy as np
 from torch.export import ExportedProgram
 
 from edgepass import rewrites
-from edgepass.errors import MissingExtraError
+from edgepass.errors import not_imported
 from edgepass.exporters import Job, Lowered, Spares
 from edgepass.quantize.pt2e import module_path
 from edgepass.quantize.recipe import Scheme
@@ -32,8 +32,8 @@ def export(job: Job, path: Path) -> Lowered:
     """Write the program of `job` to `path`, a directory as Core ML packages are."""
     try:
         import coremltools as ct
-    except ImportError:
-        raise MissingExtraError("coremltools", extra) from None
+    except ImportError as error:
+        raise not_imported(error, "coremltools", extra) from None
 
     program = job.program.exported if job.recipe.scheme != "static" else job.program.retrace(job.quantised(fold=True))
     program = rewrites.apply(program, REWRITES)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from edgepass.errors import MissingExtraError
+from edgepass.errors import not_imported
 from edgepass.exporters import Job, Lowered, Spares
 from edgepass.quantize.float16 import to_float16
 from edgepass.quantize.recipe import Scheme
@@ -28,8 +28,8 @@ def export(job: Job, path: Path) -> Lowered:
         import onnxruntime  # noqa: F401  # a missing one should be said before the work
         import onnxscript  # noqa: F401
         from onnx_ir.passes.common import DeduplicateInitializersPass
-    except ImportError:
-        raise MissingExtraError("onnx, onnxruntime or onnxscript", extra) from None
+    except ImportError as error:
+        raise not_imported(error, "onnx, onnxruntime or onnxscript", extra) from None
     program = _formatted(job)
     converted: Any = torch.onnx.export(program, job.program.args, dynamo=True, verbose=False)
     # The exporter transposes a weight anew for every layer that uses it; a loop would have one for each time round.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepass import rewrites
-from edgepass.errors import MissingExtraError
+from edgepass.errors import not_imported
 from edgepass.exporters import Job, Lowered, Spares, _flatbuffer
 from edgepass.quantize.pt2e import PRODUCTS
 from edgepass.quantize.recipe import Scheme
@@ -28,8 +28,8 @@ def export(job: Job, path: Path) -> Lowered:
     """Write the program of `job` to `path`."""
     try:
         import litert_torch
-    except ImportError:
-        raise MissingExtraError("litert-torch", extra) from None
+    except ImportError as error:
+        raise not_imported(error, "litert-torch", extra) from None
     static = job.recipe.scheme == "static"
     program = job.program.retrace(job.quantised(fold=False)) if static else job.program.exported
     module = rewrites.apply(program, REWRITES).module()
@@ -57,8 +57,8 @@ def _post_training(content: bytes, scheme: Scheme) -> tuple[bytes, list[str]]:
     """The float file in another number format, by ai-edge-quantizer."""
     try:
         from ai_edge_quantizer import qtyping, quantizer, recipe
-    except ImportError:
-        raise MissingExtraError("ai-edge-quantizer", extra) from None
+    except ImportError as error:
+        raise not_imported(error, "ai-edge-quantizer", extra) from None
     quantise = quantizer.Quantizer(content)
     if scheme == "float16":
         quantise.update_quantization_recipe(

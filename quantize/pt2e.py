@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from edgepass.errors import InputError, MissingExtraError, RefusedError
+from edgepass.errors import InputError, RefusedError, not_imported
 from edgepass.quantize.recipe import Recipe
 
 ATEN = torch.ops.aten
@@ -48,8 +48,8 @@ def prepare(module: GraphModule, recipe: Recipe, calibration: Sequence[tuple[Ten
     try:
         from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import get_symmetric_quantization_config
         from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
-    except ImportError:
-        raise MissingExtraError("torchao or executorch", "quantize") from None
+    except ImportError as error:
+        raise not_imported(error, "torchao or executorch", "quantize") from None
     if recipe.scheme == "static" and not calibration:
         raise InputError(
             f"{recipe.name} needs calibration data; give --calibration-data (.npz, .safetensors, .csv or "

@@ -1,5 +1,6 @@
 """A recipe: the number formats that are asked for, and the bounds a file made so must keep; read from TOML."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -31,6 +32,8 @@ class Recipe:
     rounding: Literal["nearest", "gptq"] = "nearest"
     keep: tuple[str, ...] = ()
     bounds: Gates = field(default_factory=Gates)
+    text: str = ""
+    """TOML, of a recipe that is the user's own."""
 
     def keeps(self, module: str) -> bool:
         """Whether the module at this dotted path, or one that holds it, stays float32."""
@@ -42,15 +45,17 @@ class Recipe:
         return replace(self, keep=(*self.keep, *modules))
 
 
-def read(name: str) -> Recipe:
-    """The recipe called `name`, or the one in the TOML file at that path.
+def read(name: str, texts: Mapping[str, str] | None = None) -> Recipe:
+    """The recipe called `name`, or the one in the TOML file at that path; `texts` are recipes of the user's own.
 
     Raises UnknownNameError with the nearest match, InputError for a TOML file that is not a recipe.
     """
-    text = catalog.read_toml("recipes", name)
+    own = (texts or {}).get(name)
+    text = catalog.read_toml("recipes", name) if own is None else own.encode()
     try:
         table = msgspec.toml.decode(text)
         table["name"] = name.rpartition("/")[2].removesuffix(".toml")
+        table["text"] = text.decode() if own is not None or name.endswith(".toml") else ""
         return msgspec.convert(table, Recipe)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise InputError(f"{name} is not a recipe: {error}; copy one that `edgepass list recipes` shows") from None

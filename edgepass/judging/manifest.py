@@ -354,6 +354,8 @@ class Manifest:
     """When it was judged, in UTC, as ISO 8601."""
     notes: list[str] = field(default_factory=list)
     """What a reader should know of model, data and metric, whatever the file."""
+    recipes: dict[str, str] = field(default_factory=dict)
+    """TOML of the recipes that are the user's own, by name."""
 
     def write(self, folder: Path) -> None:
         """Write `folder`/manifest.json, keys in declaration order, so that equal content is equal bytes."""

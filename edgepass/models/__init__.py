@@ -1,5 +1,6 @@
 """Passformers: what they are made of, and the module itself."""
 
+import re
 from typing import TYPE_CHECKING
 
 from edgepass.errors import InputError
@@ -25,4 +26,9 @@ def create(model: "str | Config", *, lookback: int, horizon: int, channels: int 
         model = configs.read(model)
     configs.check(model)
     with parts.inside(f"model {model.name!r}"):
-        return Forecaster(model, lookback=lookback, horizon=horizon, channels=channels).eval()
+        try:
+            return Forecaster(model, lookback=lookback, horizon=horizon, channels=channels).eval()
+        except (MemoryError, OverflowError, RuntimeError) as error:
+            too_large = not isinstance(error, RuntimeError) or re.search("alloc|overflow", str(error))
+            parts.must(not too_large, "it needs more memory than there is; make its sizes smaller")
+            raise

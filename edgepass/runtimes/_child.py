@@ -10,6 +10,7 @@ drops core dumps and caps its CPU time, but it is not a sandbox: it runs with th
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,6 +41,8 @@ from edgepass.runtimes._cut import Step
 from edgepass.runtimes._worker import Reply, Request
 
 GIB = 1 << 30
+ROOM = 1 << 16
+"""Bytes that a folder for an answer has to have free; on a full disk there are none."""
 _LINE = 300  # characters of a runtime's own message that a sentence carries
 _NO_MEMORY = re.compile(
     r"bad_alloc|memoryerror|(can'?t|cannot|failed to|could not) allocate|out of memory|failed to map segment",
@@ -184,8 +187,14 @@ def _ask(request: Request, path: Path, folder: Path) -> Reply:
         raise UnknownNameError("runtime", request.runtime, catalog.names("runtimes"))
     if not path.exists():
         raise ArtifactError(f"{path} does not exist; name a file that an export wrote")
-    (folder / _worker.REQUEST).write_bytes(msgspec.json.encode(request))
+    full = f"{folder.parent}, where a child leaves its answer, is full; make room there, or name another with TMPDIR"
+    try:
+        (folder / _worker.REQUEST).write_bytes(msgspec.json.encode(request))
+    except OSError:
+        raise InputError(full) from None
     code = _spawn(folder, request)
+    if code != 0 and shutil.disk_usage(folder).free < ROOM:
+        raise InputError(full)
     reply_file = folder / _worker.REPLY
     if reply_file.exists():
         # A crash while the interpreter shuts down comes after the answer and takes nothing from it.

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch.fx import GraphModule, Node
 
-from edgepass.errors import MissingExtraError
+from edgepass.errors import not_imported
 from edgepass.exporters import Job, Lowered, Spares
 from edgepass.exporters.executorch import _edge, _reasons
 from edgepass.quantize.pt2e import CONVOLUTIONS, WEIGHTED
@@ -41,8 +41,8 @@ def export(job: Job, path: Path) -> Lowered:
             XnnpackPartitioner,
         )
         from executorch.exir.backend.partitioner import Partitioner
-    except ImportError:
-        raise MissingExtraError("executorch", extra) from None
+    except ImportError as error:
+        raise not_imported(error, "executorch", extra) from None
 
     partitioners: list[Partitioner] = [XnnpackPartitioner()]
     if job.recipe.scheme == "dynamic":

@@ -5,7 +5,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from edgepass.errors import MissingExtraError
+from edgepass.errors import not_imported
 from edgepass.exporters import Job, Lowered, Spares, coreml
 from edgepass.exporters.executorch import _edge
 from edgepass.quantize.recipe import Scheme
@@ -36,8 +36,8 @@ def export(job: Job, path: Path) -> Lowered:
         from executorch.backends.apple.coreml.compiler import CoreMLBackend
         from executorch.backends.apple.coreml.partition import CoreMLPartitioner
         from executorch.exir.lowered_backend_module import LoweredBackendModule
-    except ImportError:
-        raise MissingExtraError("coremltools", extra) from None
+    except ImportError as error:
+        raise not_imported(error, "coremltools", extra) from None
 
     specs = CoreMLBackend.generate_compile_specs(
         minimum_deployment_target=ct.target.iOS17,

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch.fx import GraphModule, Node
 
-from edgepass.errors import MissingExtraError, RefusedError
+from edgepass.errors import RefusedError, not_imported
 from edgepass.exporters import Job, Lowered, Spares
 from edgepass.exporters.executorch import _edge
 from edgepass.exporters.executorch._images import as_images
@@ -33,8 +33,8 @@ def export(job: Job, path: Path) -> Lowered:
     level = logging.root.level
     try:
         from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
-    except ImportError:
-        raise MissingExtraError("executorch", extra) from None
+    except ImportError as error:
+        raise not_imported(error, "executorch", extra) from None
     finally:
         logging.root.setLevel(level)  # the import turns everybody's messages on
 

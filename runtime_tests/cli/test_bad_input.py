@@ -1,0 +1,111 @@
+"""What cannot be used is one sentence with exit code 3, and names what is at fault."""
+
+import shutil
+import zipfile
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgepass import pipeline
+from edgepass.errors import InputError, MissingExtraError, not_imported
+from edgepass.quantize import recipe as recipes
+from edgepass.runtimes import _child
+from runtime_tests.cli.test_users_code import user_file
+from runtime_tests.conftest import Done
+
+Cli = Callable[..., Done]
+FP16 = resources.files("edgepass.quantize.recipes").joinpath("fp16.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ("def get_args(): return (torch.ones(1, 8, device='meta'),)", "get_args gives a tensor in meta"),
+        ("def get_args(): return (torch.eye(8).to_sparse(),)", "get_args gives a tensor in a sparse layout"),
+        (
+            "def get_calibration_data(): return [(torch.full((1, 8), v),) for v in (1.0, float('nan'), 2.0)]",
+            "the calibration data hold NaN or infinity in input 0 of 1 of 3 samples, first of 1; mend the data",
+        ),
+    ],
+)
+def test_tensors_that_are_no_data(edgepass: Cli, tmp_path: Path, module: str, said: str) -> None:
+    path = user_file(tmp_path / "m", module=module)
+    done = edgepass("export", f"{path}:get_model", "-o", tmp_path / "out", "--target", "onnx")
+    assert done.code == 3
+    assert said in done.sentence
+
+
+def test_a_recipe_that_is_not_utf8(edgepass: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_bytes(b'summary = "\xff"')
+    done = edgepass("export", "single-xs", "-o", tmp_path / "out", "--recipe", tmp_path / "mine.toml")
+    assert done.code == 3
+    assert "mine.toml is not a recipe" in done.sentence
+
+
+def test_two_recipes_of_one_name(edgepass: Cli, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.toml").write_text(FP16)
+    with pytest.raises(InputError, match="2 recipes are called 'mine' and would be one file; rename one of them"):
+        pipeline.Plan.of(["onnx"], [str(tmp_path / folder / "mine.toml") for folder in ("a", "b")])
+
+
+def test_a_recipe_of_the_users_own_is_read_again_from_its_text(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(FP16)
+    mine = recipes.read(str(tmp_path / "mine.toml"))
+    assert recipes.read("mine", {mine.name: mine.text}) == mine
+    assert recipes.read("fp16").text == ""
+
+
+@pytest.mark.export
+def test_a_folder_made_by_a_recipe_of_the_users_own_is_judged_again(edgepass: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(FP16)
+    path, out = user_file(tmp_path / "m"), tmp_path / "out"
+    args = ("--target", "onnx", "--recipe", tmp_path / "mine.toml")
+    assert edgepass("export", f"{path}:get_model", "-o", out, *args).code == 0
+    (tmp_path / "mine.toml").unlink()
+    done = edgepass("validate", out, "--trust")
+    assert done.code == 0, done.err
+
+
+def test_an_npz_of_another_zip_version(edgepass: Cli, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", input_0=np.ones((4, 1, 8), np.float32))
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    content[content.rfind(b"PK\x01\x02") + 6] = 255
+    (tmp_path / "x.npz").write_bytes(content)
+    with (tmp_path / "x.npz").open("rb") as file, pytest.raises(NotImplementedError):
+        zipfile.ZipFile(file)
+    path = user_file(tmp_path / "m")
+    done = edgepass("export", f"{path}:get_model", "-o", tmp_path / "out", "--eval-data", tmp_path / "x.npz")
+    assert done.code == 3
+    assert "x.npz is not an .npz of plain arrays" in done.sentence
+
+
+@pytest.mark.parametrize("dim", [48_000_000, 100_000_000_000, 2**62])
+def test_a_preset_that_memory_does_not_hold(edgepass: Cli, tmp_path: Path, dim: int) -> None:
+    text = resources.files("edgepass.models.presets").joinpath("single-s.toml").read_text()
+    (tmp_path / "big.toml").write_text(text.replace("dim = 48", f"dim = {dim}"))
+    done = edgepass("describe", tmp_path / "big.toml")
+    assert done.code == 3
+    assert "it needs more memory than there is; make its sizes smaller" in done.sentence
+
+
+def test_a_package_that_does_not_load_is_not_called_absent() -> None:
+    absent = not_imported(ModuleNotFoundError("no"), "onnx", "onnx")
+    assert isinstance(absent, MissingExtraError)
+    small = not_imported(ImportError("x.so: failed to map segment from shared object"), "onnx", "onnx")
+    assert small.exit_code == 3
+    assert "onnx cannot be loaded: x.so: failed to map segment" in str(small)
+
+
+def test_a_full_folder_for_answers_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No disk is filled: the child ends without an answer, and the folder is said to have no byte free."""
+    (tmp_path / "m.onnx").touch()
+    full = shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr(_child, "_spawn", lambda folder, request: 1)
+    monkeypatch.setattr(_child.shutil, "disk_usage", lambda folder: full)
+    with pytest.raises(InputError, match="where a child leaves its answer, is full; make room there"):
+        _child.inspect("onnx", tmp_path / "m.onnx")
