@@ -85,8 +85,8 @@ def _reads(graph: Any, index: int, shown: Sequence[int]) -> frozenset[int]:
 def _is_place(tensor: Any) -> bool:
     from ai_edge_litert import schema_py_generated as schema
 
-    scaled = tensor.quantization is not None and tensor.quantization.scale is not None
-    return bool(tensor.type == schema.TensorType.INT8 and scaled and len(tensor.quantization.scale) == 1)
+    scales = getattr(tensor.quantization, "scale", None)
+    return bool(tensor.type == schema.TensorType.INT8 and scales is not None and len(scales) == 1)
 
 
 def _interpreter(model: Any, threads: int) -> Any:
