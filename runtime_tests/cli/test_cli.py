@@ -96,8 +96,8 @@ def test_a_combination_that_a_target_cannot_do_is_refused_with_the_nearest(
     assert f"the nearest recipe that it can is {nearest}" in done.sentence
 
 
-def test_a_dynamic_batch_is_refused_where_it_cannot_be(edgepass: Cli, tmp_path: Path) -> None:
-    done = edgepass("export", "single-s", "-o", tmp_path / "o", "--max-batch", 4)
+def test_a_dynamic_batch_is_refused_where_no_target_can_hold_it(edgepass: Cli, tmp_path: Path) -> None:
+    done = edgepass("export", "single-s", "-o", tmp_path / "o", "--target", "tflite", "--max-batch", 4)
     assert done.code == 3
     assert "tflite cannot hold a batch that varies" in done.sentence
 
