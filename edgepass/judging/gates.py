@@ -189,10 +189,6 @@ def _conversion(found: Conversion, runtime: str) -> list[str]:
             for a in found.float32_agreement
             if a.differing > 1 + FLIPS * a.elements
         ),
-        *(
-            f"conversion: the file holds another weight than the graph: {name}, {how}"
-            for name, how in (found.weights.differing if found.weights else {}).items()
-        ),
     ]
     operations = [
         f"conversion: the file computes something else than the graph at {name}: {how}"
