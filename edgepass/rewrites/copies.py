@@ -3,7 +3,8 @@
     before   x ─ clone ─ y                   after   x ─ (· 1) ─ y
 
 coremltools 9.0 takes a copy for the tensor itself, and then refuses an output that is an input ("Main block's input
-name is different from its corresponding var's name"). What it can do without a product, it takes out again.
+name is different from its corresponding var's name"). What it can do without a product, it takes out again. A copy that
+changes how a tensor lies in memory stays one: a product would keep the strides, which the view behind it may not take.
 """
 
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 
 def clone(x: Tensor, **layout: Any) -> Tensor:
     """x."""
-    if x.dtype == torch.bool:
+    if x.dtype == torch.bool or not x.is_contiguous():
         left_alone: Tensor = NotImplemented  # what torch.export takes for "not decomposed"
         return left_alone
     return x * 1
