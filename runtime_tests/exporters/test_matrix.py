@@ -61,7 +61,7 @@ Source: Nobody, "A Toy", 2026.
 from torch import nn
 from torch.nn import functional
 
-from edgepass import parts
+from edgepass.models import parts
 
 GRADE = 0
 
