@@ -1,9 +1,10 @@
 """A convolution that says its padding in a word, as one that says it in numbers.
 
     before   x ─ conv("same") ─ y            after   x ─ conv(padding n) ─ y            where both sides get n
-                                             or      x ─ pad(n, n + 1) ─ conv ─ y       under an even kernel
+                                             or      x ─ conv(padding n + 1) ─ slice(1:) ─ y    under an even kernel
 
-Quantisers annotate the operation with numbers only, and executorch 1.5.1 cannot run an even kernel with "same".
+Quantisers annotate the operation with numbers only, and executorch 1.5.1 cannot run an even kernel with "same". A pad
+of its own would be quantised in other steps than what it pads, which litert-torch refuses where that is used elsewhere.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import Node
-from torch.nn import functional
 
 from edgepass.exporters._canonical._constants import Constants
 
@@ -41,11 +41,11 @@ def _numbered(plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
         groups: int = 1,
     ) -> Tensor:
         kernel = weight.shape[2:]
-        steps = list(dilation) * len(kernel) if len(dilation) == 1 else list(dilation)
+        strides, steps = (list(n) * len(kernel) if len(n) == 1 else list(n) for n in (stride, dilation))
         sides = [step * (size - 1) * (padding == "same") for step, size in zip(steps, kernel, strict=True)]
-        if any(both % 2 for both in sides):
-            x = functional.pad(x, [n for both in reversed(sides) for n in (both // 2, both - both // 2)])
-            sides = [0 for _ in sides]
-        return plain(x, weight, bias, stride, [both // 2 for both in sides], dilation, groups)
+        y = plain(x, weight, bias, strides, [(both + 1) // 2 for both in sides], steps, groups)
+        for dim, both in enumerate(reversed(sides), start=1):
+            y = y.narrow(-dim, 1, y.shape[-dim] - 1) if both % 2 else y
+        return y
 
     return convolution

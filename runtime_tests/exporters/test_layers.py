@@ -69,8 +69,8 @@ class Recurrent(nn.Module):
     [
         nn.GRU(8, 6, batch_first=True),
         nn.LSTM(8, 6, num_layers=2, batch_first=True, bidirectional=True),
-        nn.RNN(8, 6, nonlinearity="relu"),
-        nn.RNN(8, 6, bias=False),
+        nn.RNN(8, 6, nonlinearity="relu", batch_first=True),
+        nn.RNN(8, 6, bias=False, batch_first=True),
     ],
     ids=["gru", "lstm", "rnn_relu", "rnn_tanh"],
 )

@@ -60,7 +60,10 @@ def test_a_float_file_that_claims_int8_is_caught_by_the_audit(
     candidate = Candidate(path=path, target="tflite", runtime="tflite", recipe=claimed.recipe, requested=wanted)
     record, _ = verdict.judge(candidate, standard, Gates())
     assert record.verdict == "fail"
-    assert record.reasons == ["audited coverage is 0.0%, less than 100.0%"]
+    (reason,) = record.reasons
+    assert reason.startswith(
+        "audited coverage is 0.0%, less than 100.0%: passformer.embedding.project.weight is float32, "
+    )
 
 
 def test_a_file_of_another_model_is_a_failed_record_not_a_crash(standard: Standard, tmp_path: Path) -> None:
@@ -69,7 +72,7 @@ def test_a_file_of_another_model_is_a_failed_record_not_a_crash(standard: Standa
     exporters.export("onnx", Job(other, recipe.read("fp32")), path)
     record, outputs = verdict.judge(Candidate(path=path, target="onnx", runtime="onnx", recipe=None), standard, Gates())
     assert record.verdict == "fail"
-    assert "they are not the same model" in record.reasons[0]
+    assert "a file with another interface is another model" in record.reasons[0]
     assert outputs == []
 
 
