@@ -175,7 +175,9 @@ def test_a_planted_fault_is_named_by_its_operation(target: str, tmp_path: Path) 
         assert told[fault].compared >= 5
     assert not told[""].differing
     assert all("sub" in name for fault in ("alpha", "swapped") for name in told[fault].differing)
-    assert all(told[fault].differing for fault in told if fault)
+    # LiteRT's converter quantises what it pads by itself: the graph lacks that tensor, so the part is not compared.
+    seen = {"alpha", "swapped"} if target == "tflite" else {"alpha", "swapped", "pad"}
+    assert {fault for fault in told if told[fault].differing} == seen
     # A file may have the pad within the convolution, or as a part of its own.
     assert all("conv1d" in name or "pad" in name for name in told["pad"].differing)
 
