@@ -63,8 +63,9 @@ def stated(module: GraphModule) -> list[Stated]:
             along = [-1 if letter == "O" else 1 for letter in layout]
             forms.append(forms[-1] * (factor.reshape(along) if factor.numel() > 1 else factor.reshape(())))
         before = torch.ones(())
-        for factor in _before(module, node, weight) if "O" in layout else ():
-            before = before * factor
+        for factor in _before(module, node, weight, value.shape[layout.index("I")]) if "O" in layout else ():
+            along = [-1 if letter == "I" else 1 for letter in layout]
+            before = before * (factor.reshape(along) if factor.numel() > 1 else factor.reshape(()))
             forms += [form * before for form in forms[: len(forms)]]
         found[name] = Stated(name=name, layout=layout, forms=tuple(_array(form) for form in forms))
     return list(found.values())
@@ -162,8 +163,11 @@ def _factors(module: GraphModule, node: Node, outputs: int) -> Iterator[Tensor]:
         node = user
 
 
-def _before(module: GraphModule, node: Node, weight: Node) -> Iterator[Tensor]:
-    """The numbers that multiply what an operation reads beside its weight, the nearest first."""
+def _before(module: GraphModule, node: Node, weight: Node, inputs: int) -> Iterator[Tensor]:
+    """What multiplies what an operation reads beside its weight, one number or one for each input, the nearest first.
+
+    The gain of a norm does: W (g n) is (W g) n.
+    """
     second = node.target is ATEN.addmm.default or node.args[0] is weight
     read = node.args[1 if second else 0]
     while isinstance(read, Node):
@@ -174,9 +178,14 @@ def _before(module: GraphModule, node: Node, weight: Node) -> Iterator[Tensor]:
                 number = _number(module, rest[0])
                 if number is None and not divides:
                     number, x = _number(module, x), rest[0]
-                if number is None or number.numel() != 1:
+                if number is None or number.numel() not in (1, inputs):
                     return
-                yield (1 / number if divides else number).reshape(())
+                yield 1 / number if divides else number
+            case ATEN.layer_norm.default | ATEN.rms_norm.default:
+                gain = _number(module, rest[1]) if len(rest) > 1 else None
+                if gain is not None and gain.numel() == inputs:
+                    yield gain
+                return
             case ATEN.neg.default:
                 yield torch.tensor(-1.0)
             case target if target in MOVES:

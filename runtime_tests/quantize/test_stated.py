@@ -59,3 +59,11 @@ def test_what_is_no_number_is_in_no_weight(change: Callable[[Tensor], Tensor]) -
     model, found = forms(change)
     (only,) = found["right.weight"]
     np.testing.assert_array_equal(only, model.right.weight.detach().numpy())
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm(7), nn.RMSNorm(7)])
+def test_the_gain_of_a_norm_before_a_layer_may_be_in_its_weight(norm: nn.Module) -> None:
+    nn.init.uniform_(norm.get_parameter("weight"), 0.5, 2.0)
+    model, found = forms(norm)
+    expected = (model.right.weight * norm.get_parameter("weight")).detach().numpy()
+    assert any(np.allclose(form, expected) for form in found["right.weight"])
