@@ -124,12 +124,12 @@ def test_no_byte_of_a_folder_can_change(out: Path, tmp_path: Path, data: st.Data
 @pytest.mark.parametrize("form", FORMS)
 def test_a_locked_key_asks_for_its_passphrase(edgepass: Cli, out: Path, tmp_path: Path, form: str,
                                               monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    from edgepass import cli
+    from edgepass.cli import commands
 
     key = write_key(tmp_path / "key", form=form, passphrase=b"open sesame")
-    monkeypatch.setattr(cli, "_passphrase", lambda: "wrong")
+    monkeypatch.setattr(commands, "_passphrase", lambda: "wrong")
     assert "the passphrase does not open the key" in edgepass("sign", out, "--key", key).sentence
-    monkeypatch.setattr(cli, "_passphrase", lambda: "open sesame")
+    monkeypatch.setattr(commands, "_passphrase", lambda: "open sesame")
     assert edgepass("sign", out, "--key", key).code == 0
     assert edgepass("verify", out, "--key", tmp_path / "key.pub").code == 0
 
