@@ -1,35 +1,31 @@
 """MODEL on the command line: a preset, a RUN/ folder, a `.pt2` file, or `file.py:get_model`, as a Task."""
 
-import importlib.util
-import os
 import re
-import sys
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from torch.export import ExportedProgram
 
 from edgepass import catalog, models, task
-from edgepass.errors import InputError, UnknownNameError, first_line
+from edgepass.errors import InputError, UnknownNameError
 from edgepass.judging import score as scores
 from edgepass.judging.manifest import Metric
 from edgepass.judging.score import Score
 from edgepass.models.truncation import truncated
-from edgepass.runtimes import Array, _child
+from edgepass.runtimes import _child
 from edgepass.runtimes.eager._archive import load_program
 from edgepass.series import run
 from edgepass.series.baselines import CHUNK
 from edgepass.series.table import read_csv
 from edgepass.series.windows import windows
+from edgepass.source import users_file
+from edgepass.source.arrays import named_arrays
 from edgepass.task import Samples, Task
 
 LOOKBACK, HORIZON = 336, 96
@@ -83,7 +79,7 @@ def _score(found: Task, metric: str | None, higher_is_better: bool | None) -> Sc
     """The metric that was named, the file's own, or the forecaster's; None where the data are to tell."""
     if metric is not None:
         file, _, function = metric.rpartition(":")
-        given = _call(_import(Path(file)), function, metric) if file.endswith(".py") else metric
+        given = users_file.call(users_file.load_file(Path(file)), function, metric) if file.endswith(".py") else metric
         chosen = scores.of(given, metric, higher_is_better)
     elif found.get_metric is not None:
         chosen = scores.of(found.get_metric(), f"{found.source.rpartition(':')[0]}:get_metric", higher_is_better)
@@ -255,17 +251,17 @@ def _pt2(path: Path) -> Task:
 
 
 def _user_file(path: Path, function: str, model: str, *, data: bool = True) -> Task:
-    module = _import(path)
-    built = _call(module, function, model)
+    module = users_file.load_file(path)
+    built = users_file.call(module, function, model)
     if not isinstance(built, nn.Module):
         raise InputError(f"{model} gives a {type(built).__name__}; it must give a torch.nn.Module")
     if not hasattr(module, "get_args"):
         raise InputError(f"{path} has no get_args(); it must give the example arguments, a tuple of tensors")
-    args = task.check_args(_call(module, "get_args", model), f"{path}:get_args")
+    args = task.check_args(users_file.call(module, "get_args", model), f"{path}:get_args")
 
     def samples(name: str) -> Samples | None:
         given = data and hasattr(module, name)
-        return task.collect(_call(module, name, model), args, f"{path}:{name}") if given else None
+        return task.collect(users_file.call(module, name, model), args, f"{path}:{name}") if given else None
 
     return Task(
         name=path.stem,
@@ -274,91 +270,11 @@ def _user_file(path: Path, function: str, model: str, *, data: bool = True) -> T
         args=args,
         calibration=samples("get_calibration_data"),
         evaluation=samples("get_eval_data"),
-        get_metric=(lambda: _call(module, "get_metric", model)) if hasattr(module, "get_metric") else None,
-        decompositions=_call(module, "get_decompositions", model) if hasattr(module, "get_decompositions") else {},
+        get_metric=(lambda: users_file.call(module, "get_metric", model)) if hasattr(module, "get_metric") else None,
+        decompositions=users_file.call(module, "get_decompositions", model)
+        if hasattr(module, "get_decompositions")
+        else {},
     )
-
-
-def _import(path: Path) -> ModuleType:
-    """Run the user's file. It is the user's own code, run with the user's rights."""
-    if not path.is_file():
-        raise InputError(f"no file {path}")
-    name = f"_users_{path.stem}"  # a file called onnx.py must not pass for the package
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    with _users_code(path):
-        spec.loader.exec_module(module)
-    return module
-
-
-@contextmanager
-def _users_code(path: Path) -> Iterator[None]:
-    """Runs code of the user's file, and nothing of what it does lasts but what it gives.
-
-    What the file imports is found beside it, what it raises, sys.exit() too, is told by its line, a working folder
-    that it changes to is its own, and a process that it forks ends where the file's code does.
-    """
-    beside, ours, process = str(path.parent.resolve()), os.getcwd(), os.getpid()
-    os.chdir(_PLACES.get(beside, ours))
-    sys.path.insert(0, beside)
-    try:
-        yield
-    except (Exception, SystemExit) as error:
-        if os.getpid() == process:
-            raise InputError(_blame(error, path)) from None
-    finally:
-        if os.getpid() != process:
-            os._exit(0)
-        sys.path.remove(beside)
-        _PLACES[beside] = os.getcwd()
-        os.chdir(ours)
-
-
-_PLACES: dict[str, str] = {}
-"""The working folder of the user's files, by the folder that they are in, where they changed it."""
-
-
-def _call(module: ModuleType, name: str, model: str) -> Any:
-    function: Callable[[], Any] | None = getattr(module, name, None)
-    if not callable(function):
-        offered = sorted(n for n, v in vars(module).items() if callable(v) and not n.startswith("_"))
-        raise InputError(f"{model}: there is no function {name!r} in the file; it has: {', '.join(offered) or 'none'}")
-    path = Path(str(module.__file__))
-    with _users_code(path):
-        found = function()
-    if not isinstance(found, Iterable) or isinstance(found, (Sized, nn.Module, Tensor)):
-        return found
-    return _samples(found, path)
-
-
-def _samples(found: Iterable[Any], path: Path) -> Iterator[Any]:
-    """A generator runs the user's code, and raises, only when asked for its samples."""
-    with _users_code(path):
-        samples = iter(found)
-    while True:
-        with _users_code(path):
-            try:
-                sample = next(samples)
-            except StopIteration:
-                return
-        yield sample
-
-
-def _blame(error: BaseException, path: Path) -> str:
-    """The user's line that raised, and what."""
-    frames = [
-        f
-        for f in traceback.extract_tb(error.__traceback__)
-        if Path(f.filename) == path.resolve() or f.filename == str(path)
-    ]
-    if isinstance(error, SyntaxError):
-        where = f"{path}:{error.lineno}"
-    else:
-        where = f"{path}:{frames[-1].lineno}, `{frames[-1].line}`" if frames else str(path)
-    return f"{where} raises {type(error).__name__}: {first_line(error)}"
 
 
 def _read(where: str, found: Task, model: str) -> Samples:
@@ -366,60 +282,17 @@ def _read(where: str, found: Task, model: str) -> Samples:
     path = Path(where)
     file, _, function = where.rpartition(":")
     if file.endswith(".py"):
-        return task.collect(_call(_import(Path(file)), function, where), found.args, where)
+        return task.collect(users_file.call(users_file.load_file(Path(file)), function, where), found.args, where)
     if not path.is_file():
         raise InputError(f"no file {where}; data may be .npz, .safetensors, .csv or file.py:function")
-    match path.suffix if not where.endswith(".csv.gz") else ".csv":
-        case ".npz":
-            arrays = _npz(path)
-        case ".safetensors":
-            arrays = _safetensors(path)
-        case ".csv":
-            return _csv(path, found, model)
-        case other:
-            raise InputError(
-                f"{where}: data in {other or 'a file without ending'} is not read; "
-                "give .npz, .safetensors, .csv or file.py:function"
-            )
+    if where.endswith((".csv", ".csv.gz")):
+        return _csv(path, found, model)
+    arrays = named_arrays(path)
     targets = arrays.pop("target", None)
     inputs = task.check_arrays([arrays[key] for key in sorted(arrays, key=task.natural)], found.args, where)
     if targets is not None and len(targets) != len(inputs[0]):
         raise InputError(f"{where} has {len(inputs[0])} samples but {len(targets)} targets")
     return Samples(inputs=inputs, targets=targets)
-
-
-def _npz(path: Path) -> dict[str, Array]:
-    import zipfile
-    import zlib
-
-    try:
-        with path.open("rb") as file:  # which np.load leaves open when it refuses
-            archive = np.load(file, allow_pickle=False)
-            if isinstance(archive, np.ndarray):
-                raise ValueError("it holds one array without a name, as .npy files do")
-            with archive:
-                return {key: archive[key] for key in archive.files}
-    except (
-        ValueError,
-        OSError,
-        EOFError,
-        KeyError,
-        MemoryError,
-        RuntimeError,  # NotImplementedError too, of a zip of another version
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise InputError(f"{path} is not an .npz of plain arrays: {first_line(error)}") from None
-
-
-def _safetensors(path: Path) -> dict[str, Array]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return dict(load_file(path))
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is not a safetensors file: {first_line(error)}") from None
 
 
 def _csv(path: Path, found: Task, model: str) -> Samples:

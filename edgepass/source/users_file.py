@@ -1,0 +1,97 @@
+"""Code of the user's file: run with the user's rights, and guarded, so that nothing of what it does lasts."""
+
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+from edgepass.errors import InputError, first_line
+
+
+def load_file(path: Path) -> ModuleType:
+    """Run the user's file. It is the user's own code, run with the user's rights."""
+    if not path.is_file():
+        raise InputError(f"no file {path}")
+    name = f"_users_{path.stem}"  # a file called onnx.py must not pass for the package
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    with _users_code(path):
+        spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def _users_code(path: Path) -> Iterator[None]:
+    """Runs code of the user's file, and nothing of what it does lasts but what it gives.
+
+    What the file imports is found beside it, what it raises, sys.exit() too, is told by its line, a working folder
+    that it changes to is its own, and a process that it forks ends where the file's code does.
+    """
+    beside, ours, process = str(path.parent.resolve()), os.getcwd(), os.getpid()
+    os.chdir(_PLACES.get(beside, ours))
+    sys.path.insert(0, beside)
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if os.getpid() == process:
+            raise InputError(_blame(error, path)) from None
+    finally:
+        if os.getpid() != process:
+            os._exit(0)
+        sys.path.remove(beside)
+        _PLACES[beside] = os.getcwd()
+        os.chdir(ours)
+
+
+_PLACES: dict[str, str] = {}
+"""The working folder of the user's files, by the folder that they are in, where they changed it."""
+
+
+def call(module: ModuleType, name: str, model: str) -> Any:
+    function: Callable[[], Any] | None = getattr(module, name, None)
+    if not callable(function):
+        offered = sorted(n for n, v in vars(module).items() if callable(v) and not n.startswith("_"))
+        raise InputError(f"{model}: there is no function {name!r} in the file; it has: {', '.join(offered) or 'none'}")
+    path = Path(str(module.__file__))
+    with _users_code(path):
+        found = function()
+    if not isinstance(found, Iterable) or isinstance(found, (Sized, nn.Module, Tensor)):
+        return found
+    return _samples(found, path)
+
+
+def _samples(found: Iterable[Any], path: Path) -> Iterator[Any]:
+    """A generator runs the user's code, and raises, only when asked for its samples."""
+    with _users_code(path):
+        samples = iter(found)
+    while True:
+        with _users_code(path):
+            try:
+                sample = next(samples)
+            except StopIteration:
+                return
+        yield sample
+
+
+def _blame(error: BaseException, path: Path) -> str:
+    """The user's line that raised, and what."""
+    frames = [
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if Path(f.filename) == path.resolve() or f.filename == str(path)
+    ]
+    if isinstance(error, SyntaxError):
+        where = f"{path}:{error.lineno}"
+    else:
+        where = f"{path}:{frames[-1].lineno}, `{frames[-1].line}`" if frames else str(path)
+    return f"{where} raises {type(error).__name__}: {first_line(error)}"
