@@ -115,6 +115,9 @@ class Runtime(Protocol):
 
     def inspect(self, path: Path) -> Contents: ...
 
+    prepare_reading: Callable[[], None] | None
+    """Import no more than reading a file needs, in a process that converts nothing; None where `inspect` does so."""
+
     cut: Callable[[Path, int], Cut] | None
     """Load a file so that it shows its int8 tensors; None for what shows nothing between its ends."""
 

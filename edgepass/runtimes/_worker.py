@@ -115,6 +115,8 @@ def _reply(request: Request, folder: Path) -> Reply:
         runtime = runtimes.runtime(request.runtime)
         extra = runtime.extra
         if request.task == "inspect":
+            if runtime.prepare_reading is not None:
+                runtime.prepare_reading()
             return Reply(outcome="done", contents=_contents(runtime, request, folder))
         return _run(runtime, request, folder)
     except ModuleNotFoundError as error:

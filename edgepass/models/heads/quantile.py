@@ -4,7 +4,8 @@
 
 where u = W [x_1 ... x_K] + b over the K tokens of a variate, as the forecast head maps them, with an output for each
 level. The running sums are one product with a constant matrix of ones, which cannot reorder levels even in int8: all
-of them leave it on one grid. Until trained, levels lie log(2) deviations of the window apart.
+of them leave it on one grid; in float, equal ones may differ in the last bit. Until trained, levels lie log(2)
+deviations of the window apart.
 
 Trained by `pinball`, whose least value for a level p is where a share p of what happens lies below the forecast.
 

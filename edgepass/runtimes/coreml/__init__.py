@@ -25,14 +25,16 @@ FRAMEWORKS = ("executorch", "lightgbm", "libsvm", "sklearn", "tensorflow", "torc
 
 def prepare(path: Path) -> None:
     """Import coremltools, no more of it than reading a program needs, and the reference executor."""
+    prepare_reading()
+    import_module("edgepass.runtimes.coreml._program")
+
+
+def prepare_reading() -> None:
+    """Import coremltools without what it converts models from."""
     from edgepass.runtimes.coreml._file import quiet
 
     with quiet(), _without(FRAMEWORKS):
-        for module in (
-            "coremltools.libmodelpackage",
-            "coremltools.converters.mil.frontend.milproto",
-            "edgepass.runtimes.coreml._program",
-        ):
+        for module in ("coremltools.libmodelpackage", "coremltools.converters.mil.frontend.milproto"):
             import_module(module)
 
 

@@ -9,6 +9,7 @@ from edgepass.runtimes import Array, Contents, Session, _torch
 
 extra = "quantize"
 suffix = ".pt2"
+prepare_reading = None
 cut = None
 
 

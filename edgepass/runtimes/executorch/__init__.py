@@ -18,6 +18,7 @@ from edgepass.runtimes.executorch import _complaints
 
 extra = "executorch"
 suffix = ".pte"
+prepare_reading = None
 cut = None
 
 # exir/scalar_type.py: the types that a program's inputs may have, by number -> name in torch

@@ -29,7 +29,7 @@ def parse(payload: bytes, named_data: Mapping[str, bytes], index: int) -> Payloa
     """Read the payload of the index-th delegate. Raises ValueError when it is not Core ML's, ArtifactError within."""
     from edgepass.runtimes import coreml
 
-    prepare()
+    coreml.prepare_reading()
     with TemporaryDirectory() as name:
         contents = coreml.inspect(_unpacked(payload, Path(name), index))
     return Payload(

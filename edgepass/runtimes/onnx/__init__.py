@@ -12,6 +12,7 @@ from edgepass.runtimes import Array, Contents, Cut, Session
 
 extra = "onnx"
 suffix = ".onnx"
+prepare_reading = None
 _DTYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,

@@ -15,6 +15,7 @@ from edgepass.runtimes.tflite import _order
 
 extra = "tflite"
 suffix = ".tflite"
+prepare_reading = None
 
 
 def prepare(path: Path) -> None:
