@@ -17,7 +17,10 @@ import msgspec
 
 from edgepass import pipeline
 from runtime_tests.bench import catalogue
-from runtime_tests.faults import FAULTS, MODELS, RECIPES, Fault, Folder, Found, Subject, in_this_process
+from runtime_tests.faults import FAULTS
+from runtime_tests.faults.fault import RECIPES, Fault
+from runtime_tests.faults.models import MODELS
+from runtime_tests.faults.subject import Folder, Found, Subject, in_this_process
 
 HERE = Path(__file__).parent
 FOLDER, PAGE = HERE / "faults", HERE / "FAULTS.md"

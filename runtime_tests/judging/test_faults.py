@@ -9,7 +9,9 @@ import pytest
 
 from runtime_tests.bench import faults as table
 from runtime_tests.conftest import CONVERTERS_WARN
-from runtime_tests.faults import FAULTS, RECIPES, Fault, Folder, Subject, in_this_process
+from runtime_tests.faults import FAULTS
+from runtime_tests.faults.fault import RECIPES, Fault
+from runtime_tests.faults.subject import Folder, Subject, in_this_process
 
 pytestmark = CONVERTERS_WARN
 INT8 = "static_wi8_ai8"
