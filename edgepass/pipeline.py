@@ -18,7 +18,7 @@ from edgepass import staging
 from edgepass.errors import ArtifactError, DeviceOnlyError, InputError, RefusedError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import Program, capture
-from edgepass.judging import gates, host, manifest, operations, parity, sampling, verdict
+from edgepass.judging import batches, gates, host, manifest, operations, parity, sampling, verdict
 from edgepass.judging import score as scores
 from edgepass.judging.comparison import too_few
 from edgepass.judging.expected import Expected
@@ -133,8 +133,14 @@ def export(
     say("capturing")
     program = capture(task.model, task.args, decompositions=task.decompositions, max_batch=plan.max_batch)
     say(f"running {task.name} in torch on {len(samples)} samples")
-    program, reference = settle(task, program, samples)
-    standard = Standard(samples=samples, reference=reference, score=task.score, threads=threads)
+    held, program, reference = settle(task, program, samples)
+    standard = Standard(
+        samples=samples,
+        reference=reference,
+        score=task.score,
+        threads=threads,
+        batches=batches.of(samples, reference, plan.max_batch, held.reference),
+    )
     _ = standard.comparison  # a metric that cannot be had is told before anything is written
     calibrate = None if task.calibration is None else task.calibration.arguments
     with staging.folder(out, overwrite=overwrite) as folder:
@@ -153,7 +159,7 @@ def export(
                 record = verdict.failed(record, stick)
             judged.append((record, outputs))
         records = _golden(folder, standard, judged)
-        result = manifest_of(task, standard, records, bounds)
+        result = manifest_of(task, standard, records, bounds, plan.max_batch)
         result = replace(result, recipes={r.name: r.text for r in plan.recipes if r.text})
         result.write(folder)
         page.write(folder)
@@ -213,8 +219,8 @@ def convert(
     )
 
 
-def settle(task: Task, program: Program, samples: Samples) -> tuple[Program, list[Array]]:
-    """What files are held against: the outputs of the model; or of the program, with a note, where capture changed it.
+def settle(task: Task, program: Program, samples: Samples) -> tuple[Task, Program, list[Array]]:
+    """What files are held against, and its outputs: the model; or the program, with a note, where capture changed it.
 
     What torch.export itself changes is no file's fault. It is looked for on the first of the samples.
     """
@@ -223,14 +229,14 @@ def settle(task: Task, program: Program, samples: Samples) -> tuple[Program, lis
     first = captured.reference(replace(samples, inputs=[x[:COMPARED] for x in samples.inputs], targets=None))
     figures = [_figure(r[:COMPARED], o) for r, o in zip(reference, first, strict=False)]
     if len(first) == len(reference) and min(figures) >= SAME_DB:
-        return program, reference
+        return task, program, reference
     worst = figures.index(min(figures))
     note = (
         f"torch.export changed the model: output {worst} of the captured program is {figures[worst]:.1f} dB from the "
         "model's own on the first evaluation samples; the files are held against the captured program, so find what "
         "the model does otherwise when it is exported (nn.TransformerEncoder's fast path, a branch on torch.compiler)"
     )
-    return replace(program, notes=(*program.notes, note)), captured.reference(samples)
+    return captured, replace(program, notes=(*program.notes, note)), captured.reference(samples)
 
 
 def _figure(reference: Array, output: Array) -> float:
@@ -296,17 +302,20 @@ def _golden(folder: Path, standard: Standard, judged: list[tuple[ArtifactRecord,
     return [record for record, _ in keyed]
 
 
-def manifest_of(task: Task, standard: Standard, records: list[ArtifactRecord], bounds: Gates) -> Manifest:
+def manifest_of(
+    task: Task, standard: Standard, records: list[ArtifactRecord], bounds: Gates, max_batch: int | None = None
+) -> Manifest:
     """What is written down about one export or validation."""
     roles = {"calibration": task.calibration, "evaluation": standard.samples}
     parameters = sum(p.numel() for p in task.module.parameters())
+    batch = standard.samples.inputs[0].shape[1] if max_batch else None
     return Manifest(
         verdict=gates.worst([record.verdict for record in records]),
         model=ModelInfo(
             name=task.name,
             source=task.source,
-            inputs=[_spec(f"input_{i}", x) for i, x in enumerate(standard.samples.inputs)],
-            outputs=[_spec(f"output_{j}", r) for j, r in enumerate(standard.reference)],
+            inputs=[_spec(f"input_{i}", x, batch) for i, x in enumerate(standard.samples.inputs)],
+            outputs=[_spec(f"output_{j}", r, batch) for j, r in enumerate(standard.reference)],
             parameters=parameters,
             columns=list(task.columns),
             levels=list(task.levels),
@@ -314,6 +323,7 @@ def manifest_of(task: Task, standard: Standard, records: list[ArtifactRecord], b
             step=task.step,
             scales=list(task.scales),
             starts=_starts(standard.samples),
+            max_batch=max_batch,
         ),
         versions=versions(),
         seed=task.seed,
@@ -339,8 +349,12 @@ def _starts(samples: Samples) -> list[str]:
     return [str(moment) for moment in np.datetime_as_string(starts, unit="s")]
 
 
-def _spec(name: str, array: Array) -> TensorSpec:
-    return TensorSpec(name=name, shape=array.shape[1:], dtype=str(array.dtype))
+def _spec(name: str, array: Array, batch: int | None) -> TensorSpec:
+    """`batch` is the first dimension of what varies with it."""
+    shape: tuple[int | None, ...] = array.shape[1:]
+    if batch is not None and shape[:1] == (batch,):
+        shape = (None, *shape[1:])
+    return TensorSpec(name=name, shape=shape, dtype=str(array.dtype))
 
 
 def versions() -> dict[str, str]:

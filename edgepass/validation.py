@@ -9,7 +9,7 @@ from edgepass import catalog, pipeline, source
 from edgepass.errors import InputError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
-from edgepass.judging import files, gates, manifest, standing, verdict
+from edgepass.judging import batches, files, gates, manifest, standing, verdict
 from edgepass.judging import score as scores
 from edgepass.judging.expected import Expected
 from edgepass.judging.gates import Gates
@@ -29,12 +29,14 @@ def validate(
     metric: str | None = None,
     bounds: Gates,
     threads: int = 1,
+    max_batch: int | None = None,
     trust: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Manifest:
     """The verdict on every file of an output folder, or on one file, against the reference model.
 
     `metric` is the one that `load` was asked for; where it is None, the one that the folder was made with is taken.
+    So is `max_batch`, up to which the first dimension of the files' inputs may vary.
     A Python file that only the folder names is run when the caller trusts it. Raises InputError when there is no
     reference, and ArtifactError when there is no such file.
     """
@@ -59,13 +61,15 @@ def validate(
         raise InputError(
             f"{path} was made from {model}, which cannot be had here: {error}; or give --reference"
         ) from None
-    program = capture(task.model, task.args, decompositions=task.decompositions)
-    program, reference_outputs = pipeline.settle(task, program, samples := pipeline.evaluation(task))
+    max_batch = max_batch or (made.model.max_batch if made else None)
+    program = capture(task.model, task.args, decompositions=task.decompositions, max_batch=max_batch)
+    held, program, reference_outputs = pipeline.settle(task, program, samples := pipeline.evaluation(task))
     standard = Standard(
         samples=samples,
         reference=reference_outputs,
         score=scores.again(task.score, made) if made and metric is None else task.score,
         threads=threads,
+        batches=batches.of(samples, reference_outputs, max_batch, held.reference),
     )
     bounds = bounds.over(gates.of(made.gates)) if made else bounds
     judged: list[tuple[ArtifactRecord, list[Array]]] = []
@@ -86,7 +90,7 @@ def validate(
         )
         record, outputs = verdict.judge(candidate, standard, bounds)
         judged.append((replace(record, golden=before.golden) if before else record, outputs))
-    again = pipeline.manifest_of(task, standard, [record for record, _ in judged], bounds)
+    again = pipeline.manifest_of(task, standard, [record for record, _ in judged], bounds, max_batch)
     if made is None:
         return again
     return _held(path, made, replace(again, recipes=made.recipes), standard, judged)

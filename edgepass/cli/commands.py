@@ -69,7 +69,11 @@ def fit(csv: Path, output: Path, columns: str | None, epochs: int | None, as_jso
     type=click.IntRange(1),
     help="Cut a stack after so many passes; one depth an export, so that a host chooses among several -o.",
 )
-@click.option("--max-batch", type=click.IntRange(2), help="Let the first dimension vary from 1 to this.")
+@click.option(
+    "--max-batch",
+    type=click.IntRange(2),
+    help="Let the first dimension vary from 1 to this; files are judged at both ends and between.",
+)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of synthetic data.")
 @options.bounds
 @options.threads
@@ -109,13 +113,25 @@ def export(
 )
 @click.option("--trust", is_flag=True, help="Run the Python file that OUT/ says it was made from.")
 @click.option("--recipe", help="What FILE claims to be made by; its default gates and its audit then hold.")
+@click.option(
+    "--max-batch",
+    type=click.IntRange(2),
+    help="The largest first dimension that FILE takes. [default: what OUT/ was made with]",
+)
 @options.data
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of synthetic data.")
 @options.bounds
 @options.threads
 @options.as_json
 def validate(
-    path: Path, reference: str | None, trust: bool, recipe: str | None, threads: int, as_json: bool, **rest: Any
+    path: Path,
+    reference: str | None,
+    trust: bool,
+    recipe: str | None,
+    max_batch: int | None,
+    threads: int,
+    as_json: bool,
+    **rest: Any,
 ) -> None:
     """Judge the files in OUT/ again, or one file that another tool made. Writes nothing."""
     from edgepass import validation
@@ -130,6 +146,7 @@ def validate(
             metric=rest["metric"],
             bounds=options.gates(rest),
             threads=threads,
+            max_batch=max_batch,
             trust=trust,
             say=steps.say,
         )

@@ -59,22 +59,25 @@ class Expected:
 
     def __init__(self, graph: Callable[[], nn.Module]) -> None:
         self._graph = graph
-        self._outputs: list[Array] | None = None
+        self._outputs: dict[int | None, list[Array]] = {}
         self.note = ""
         """Why there are none."""
 
-    def outputs(self, samples: Samples) -> list[Array]:
-        """One array [n, *shape] per output; none at all where torch cannot run the graph, or gives no number."""
-        if self._outputs is None:
+    def outputs(self, samples: Samples, size: int | None = None) -> list[Array]:
+        """One array [n, *shape] per output; none at all where torch cannot run the graph, or gives no number.
+
+        `size` is that of the batch, where it is another than usual.
+        """
+        if size not in self._outputs:
             try:
                 graph = self._graph()
                 with torch.no_grad():
                     rows = [flatten(graph(*arguments)) for arguments in samples.arguments()]
-                self._outputs = [np.stack(column) for column in zip(*rows, strict=True)]
+                self._outputs[size] = [np.stack(column) for column in zip(*rows, strict=True)]
             except Exception as error:  # whatever torch raises for an operation that it lacks in this number format
-                self._outputs = []
+                self._outputs[size] = []
                 self.note = f"torch cannot run the recipe's own graph: {first_line(error)}"
-        return self._outputs
+        return self._outputs[size]
 
 
 def excess(

@@ -1,11 +1,11 @@
 """Gates: the bounds that the user set, or that a recipe sets for itself. The verdict is all of them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 from edgepass.errors import InputError, listed
 from edgepass.judging.figures import duration, percent, size, three
-from edgepass.judging.manifest import ArtifactRecord, Audit, Conversion, Metric, Outcome
+from edgepass.judging.manifest import ArtifactRecord, AtBatch, Audit, Conversion, Metric, Outcome
 from edgepass.judging.parity import Agreement, Parity
 
 Forms = tuple[Callable[[float], str], Callable[[float], str]]
@@ -20,6 +20,8 @@ MANY = 5
 """Elements that a constant must miss before agreeing no better than one says anything."""
 FLIPS = 0.001
 """Of the integers of a float32 file, those that may differ, and one more: two numbers may tie in float32."""
+BATCH_DB = 0.5
+"""Of centred SQNR: what rows may lose by going together, where they have less than a bound anyway."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,7 @@ def judge(record: ArtifactRecord, gates: Gates) -> tuple[Outcome, list[str]]:
     always = [
         *(_lost(parity) if parity else []),
         *(_conversion(record.conversion, record.runtime) if record.conversion else []),
+        *(f"at a batch of {b.size}: {text}" for b in record.batches for text in _at(b, record, gates)),
     ]
     failed = [text for outcome, text in checks if outcome == "fail"] + always
     unknown = [text for outcome, text in checks if outcome == "not-evaluated"]
@@ -160,6 +163,42 @@ def _lost(parity: Parity) -> list[str]:
         if exact:
             found.append(f"loss: {exact.name} agrees in {exact.share:.1%}, no more often than a constant would")
     return found
+
+
+def _at(batch: AtBatch, record: ArtifactRecord, gates: Gates) -> list[str]:
+    """What fails at one size of a batch that varies. Bounds are of all samples, and some rows may have less of them."""
+    if batch.parity is None:
+        return [batch.reason]
+    here = replace(record, parity=batch.parity, ranking=None)
+    checks = [
+        _signal(batch.parity, None if _as_good(batch) else gates.min_sqnr),
+        _agreement(here, None if _as_agreed(batch) else gates.min_agreement),
+    ]
+    return [
+        *(text for outcome, text in checks if outcome == "fail"),
+        *_lost(batch.parity),
+        *(
+            f"conversion: the noise of {e.name} is {e.ratio:.3g} times that of the same rows by themselves, more than "
+            f"{e.bound:.3g} times ({e.file_db:.1f} dB, {e.expected_db:.1f} dB by themselves)"
+            for e in batch.apart
+            if e.ratio > e.bound
+        ),
+        *(_conversion(batch.conversion, record.runtime) if batch.conversion else []),
+    ]
+
+
+def _as_good(batch: AtBatch) -> bool:
+    """Whether the rows have the SQNR that they have alone."""
+    both = [p.centred_db for p in (batch.parity, batch.alone) if p and p.centred_db is not None]
+    return len(both) == 2 and both[0] >= both[1] - BATCH_DB
+
+
+def _as_agreed(batch: AtBatch) -> bool:
+    """Whether the rows agree as they do alone."""
+    here, alone = ([o.agreement for o in p.outputs if o.agreement] if p else [] for p in (batch.parity, batch.alone))
+    return bool(alone) and all(
+        b.differing <= a.differing + 1 + FLIPS * a.elements for b, a in zip(here, alone, strict=True)
+    )
 
 
 def _no_better(found: Agreement) -> bool:

@@ -69,6 +69,8 @@ class ModelInfo:
     """When the forecast of each golden sample begins, as ISO 8601; empty where rows have no times.
 
     In UTC where the series names a time zone, else as it writes them."""
+    max_batch: int | None = None
+    """The largest first dimension of the files' inputs, where it may vary from 1; null where it is fixed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,6 +286,26 @@ class Conversion:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AtBatch:
+    """A file whose batch may vary, called with `size` of the evaluation samples' rows at a time, `rows` in all.
+
+    `parity` and `conversion` as of the artifact. `alone`: the parity of the same rows at the batch of the evaluation
+    samples; null where the model does not treat each row by itself. Of these rows a bound asks no more than `alone`.
+    """
+
+    size: int
+    rows: int
+    parity: Parity | None = None
+    """Null where the file gives nothing at this size."""
+    alone: Parity | None = None
+    apart: list[Excess] = field(default_factory=list)
+    """Noise over that of the same rows alone; `output_0[5]` is the sixth row of each batch."""
+    conversion: Conversion | None = None
+    reason: str = ""
+    """Why the file gives nothing at this size."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ArtifactRecord:
     """One file that was asked for and what was found out about it."""
 
@@ -315,6 +337,8 @@ class ArtifactRecord:
     fallbacks: list[Fallback] = field(default_factory=list)
     audit: Audit | None = None
     errors: Histogram | None = None
+    batches: list[AtBatch] = field(default_factory=list)
+    """At 1, an odd size and the largest, without that of the evaluation samples; empty where the batch is fixed."""
     notes: list[str] = field(default_factory=list)
     """Things a reader should know that are not failures: int8 slower than fp32 here, a version that was raised …"""
     outputs: list[OutputSpec] = field(default_factory=list)

@@ -99,6 +99,11 @@ def _of_outputs(said: ArtifactRecord, found: ArtifactRecord) -> Iterator[str]:
             yield _differs("its number of samples", str(said.parity.samples), str(found.parity.samples))
         if abs(said.parity.cosine - found.parity.cosine) > TOLERANCE:
             yield _differs("its cosine", f"{said.parity.cosine:.4f}", f"{found.parity.cosine:.4f}")
+    again = {batch.size: batch for batch in found.batches}
+    for batch in said.batches:
+        before, now = batch.parity, again[batch.size].parity if batch.size in again else None
+        if before and now and abs(before.sqnr_db - now.sqnr_db) > _decibels(now.sqnr_db):
+            yield _differs(f"its SQNR at a batch of {batch.size}", f"{before.sqnr_db:.1f} dB", f"{now.sqnr_db:.1f} dB")
     if said.metric and found.metric:
         for what, old, new in (
             (said.metric.name, said.metric.value, found.metric.value),

@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepass.errors import ArtifactError, DamagedError, DeviceOnlyError, EdgepassError, InputError
-from edgepass.judging import expected, files, gates, interface, operations, parity, ranking, weights
+from edgepass.judging import batches, expected, files, gates, interface, operations, parity, ranking, weights
+from edgepass.judging.batches import Batch
 from edgepass.judging.comparison import Comparison, by_row, compare
 from edgepass.judging.expected import Expected
 from edgepass.judging.figures import three
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import (
     ArtifactRecord,
+    AtBatch,
     Conversion,
     Fallback,
     Histogram,
@@ -56,6 +58,7 @@ class Yardstick:
     p95_us: float
     kept: Sequence[Kept] = ()
     agreed: Sequence[Agreement] = ()
+    batches: Sequence[AtBatch] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +69,8 @@ class Standard:
     reference: list[Array]
     score: Score | None
     threads: int = 1
+    batches: Sequence[Batch] = ()
+    """The other sizes of a batch that varies."""
 
     @cached_property
     def comparison(self) -> tuple[Comparison | None, list[str]]:
@@ -101,7 +106,13 @@ class Candidate:
 def measure_float(path: Path, runtime: str, standard: Standard) -> Yardstick:
     """Memory and latency of the float32 file, and what it keeps of the model."""
     rows = standard.rows
-    measured = _child.run(runtime, path, [x[rows] for x in standard.samples.inputs], threads=standard.threads)
+    measured = _child.run(
+        runtime,
+        path,
+        [x[rows] for x in standard.samples.inputs],
+        threads=standard.threads,
+        batches=[batch.samples.inputs for batch in standard.batches],
+    )
     reference = [r[rows] for r in standard.reference]
     outputs = interface.aligned(measured.outputs, reference, path)
     return Yardstick(
@@ -111,6 +122,7 @@ def measure_float(path: Path, runtime: str, standard: Standard) -> Yardstick:
         p95_us=measured.latency.p95_us,
         kept=expected.kept(reference, outputs) if len(rows) > 1 else (),
         agreed=expected.agreed(reference, outputs),
+        batches=[batches.kept(b, given, path) for b, given in zip(standard.batches, measured.batches, strict=True)],
     )
 
 
@@ -150,6 +162,7 @@ def judge(
             scales=tensors.scales if tensors else (),
             tensors=tensors.values if tensors else (),
             rows=spread(len(standard.samples), operations.ROWS).tolist(),
+            batches=[batch.samples.inputs for batch in standard.batches],
         )
         contents = measured.contents
         assert contents is not None
@@ -162,6 +175,7 @@ def judge(
         reasons = [said(error, path, fresh=candidate.fresh)]
         return replace(record, content_sha256=record.content_sha256 or files.sha256(path), reasons=reasons), []
     metric, unmeasured = _metric(standard, outputs)
+    varied = _batches(candidate, standard, outputs, measured, yardstick)
     record = replace(
         _holding(record, contents, candidate),
         parity=parity.of(standard.reference, outputs),
@@ -177,10 +191,12 @@ def judge(
         ),
         latency=replace(measured.latency, baseline_us=yardstick.p50_us if yardstick else None),
         errors=histogram(standard.reference, outputs),
+        batches=varied,
         notes=[
             *candidate.notes,
             *contents.notes,
             *unmeasured,
+            *batches.notes(varied),
             *interface.notes(seen),
             *_slower(measured.latency, yardstick, recipe),
         ],
@@ -220,6 +236,29 @@ def conversion(
         samples=len(rows),
         weights=values,
     )
+
+
+def _batches(
+    candidate: Candidate,
+    standard: Standard,
+    outputs: list[Array],
+    measured: Measurement,
+    yardstick: Yardstick | None,
+) -> list[AtBatch]:
+    """The file at each other size of its batch."""
+    floats: Sequence[AtBatch | None] = yardstick.batches if yardstick else [None] * len(standard.batches)
+    return [
+        batches.compare(
+            batch,
+            given,
+            outputs,
+            candidate.expected.outputs(batch.samples, batch.size) if candidate.expected and not batch.alone else [],
+            of_float,
+            candidate.path,
+            _scheme(candidate),
+        )
+        for batch, given, of_float in zip(standard.batches, measured.batches, floats, strict=True)
+    ]
 
 
 def _with_operations(

@@ -2,7 +2,8 @@
 
     before   x ─ mean(d) ─ y                 after   x ─ (d moved last) ─ matmul(1/D) ─ (moved back) ─ y
 
-XNNPACK averages only the two innermost of four dimensions. Means over several dimensions are left as they are.
+XNNPACK averages only the two innermost of four dimensions. Means over several dimensions are left as they are, and so
+is one over a dimension whose size varies: there is no constant 1/D.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ from edgepass.rewrites.norm import mean_last
 
 def mean(x: Tensor, dims: Sequence[int] | None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
     """Mean over `dims`, as torch.mean."""
-    if dims is None or len(dims) != 1 or dtype is not None or not x.is_floating_point():
+    single = dims is not None and len(dims) == 1 and dtype is None and x.is_floating_point()
+    if dims is None or not single or isinstance(x.shape[dims[0]], torch.SymInt):
         left_alone: Tensor = NotImplemented  # what torch.export takes for "not decomposed"
         return left_alone
     dim = dims[0] % x.dim()

@@ -43,7 +43,6 @@ from edgepass.runtimes._worker import Reply, Request
 GIB = 1 << 30
 ROOM = 1 << 16
 """Bytes that a folder for an answer has to have free; on a full disk there are none."""
-_LINE = 300  # characters of a runtime's own message that a sentence carries
 _NO_MEMORY = re.compile(
     r"bad_alloc|memoryerror|(can'?t|cannot|failed to|could not) allocate|out of memory|failed to map segment",
     re.IGNORECASE,
@@ -73,6 +72,7 @@ class Measurement:
     `contents`: what the file holds, where it was asked for, with the values of its weights.
     `steps`: how far each part of the file between int8 tensors is off when it is given the graph's own integers, and
     `parts` the outputs then; where the graph's were given, None where it cannot be had, and `steps_note` says why.
+    `batches`: the outputs at each further batch, or why there are none.
     """
 
     outputs: list[Array]
@@ -82,6 +82,7 @@ class Measurement:
     steps: list[Step] | None = None
     steps_note: str = ""
     parts: list[Array] = field(default_factory=list)
+    batches: list[list[Array] | str] = field(default_factory=list)
 
 
 def run(
@@ -96,13 +97,15 @@ def run(
     scales: Sequence[float] = (),
     tensors: Sequence[Array] = (),
     rows: Sequence[int] = (),
+    batches: Sequence[Sequence[Array]] = (),
     limits: Limits = Limits(),
 ) -> Measurement:
     """Run the file over all samples; `inputs` are [samples, *input shape], one per input, in the model's order.
 
     `tensors`: the integers of a graph of the same model at its int8 tensors, less their zero points, [n, ...] for n
     samples, `rows`; `scales` are theirs.
-    Order: load, first inference (memory is read here), timing (at most 5 s), every sample, and `contents` last.
+    `batches`: inputs like `inputs`, of another batch each; one that fails there costs no more than itself.
+    Order: load, first inference (memory is read here), timing (at most 5 s), every sample, `contents`, every batch.
     Raises ArtifactError when the file or its runtime fails, or when a sample gives outputs of another shape than the
     first; DeviceOnlyError when nothing here can run it; InputError when the inputs hold no sample or not equally many;
     MissingExtraError; UnknownNameError.
@@ -112,9 +115,11 @@ def run(
         raise InputError(f"inputs must hold the same number of samples, at least one; these hold {sorted(counts)}")
     with TemporaryDirectory(prefix="edgepass-") as name:
         folder = Path(name)
-        arrays = {_worker.name(i): np.ascontiguousarray(x) for i, x in enumerate(inputs)}
+        stacks = {_worker.INPUTS: inputs, **{_worker.BATCH.format(n): given for n, given in enumerate(batches)}}
         try:
-            (folder / _worker.INPUTS).write_bytes(save(arrays))
+            for file, given in stacks.items():
+                arrays = {_worker.name(i): np.ascontiguousarray(x) for i, x in enumerate(given)}
+                (folder / file).write_bytes(save(arrays))
         except OSError as error:
             raise InputError(
                 f"the samples cannot be handed to a child through {folder.parent}: {error.strerror}; "
@@ -132,6 +137,7 @@ def run(
             contents=contents,
             scales=tuple(scales),
             rows=tuple(rows),
+            batches=len(batches),
         )
         if tensors:
             (folder / _worker.TENSORS).write_bytes(save({_worker.name(i): t for i, t in enumerate(tensors)}))
@@ -139,6 +145,7 @@ def run(
         outputs = load_file(folder / _worker.OUTPUTS)
         held = _with_values(reply.contents, folder) if contents else None
         parts = load_file(folder / _worker.PARTS) if reply.steps is not None else {}
+        answers = [_answer(reply, number, folder) for number in range(len(batches))]
     if reply.latency is None:
         raise EdgepassError(f"the {runtime} child answered without a latency; please report this")
     return Measurement(
@@ -149,7 +156,19 @@ def run(
         steps=reply.steps,
         steps_note=reply.message,
         parts=[parts[key] for key in sorted(parts)],
+        batches=answers,
     )
+
+
+def _answer(reply: Reply, number: int, folder: Path) -> list[Array] | str:
+    """The outputs at one of the further batches, or why there are none."""
+    if number >= len(reply.batches):
+        tail = _tail(folder)
+        return f"its runtime ended, or was stopped, without an answer{tail and f' ({tail})'}"
+    if reply.batches[number]:
+        return reply.batches[number]
+    stored = load_file(folder / _worker.ANSWER.format(number))
+    return [stored[key] for key in sorted(stored)]
 
 
 def inspect(runtime: str, path: Path, limits: Limits = Limits(), *, values: bool = False) -> Contents:
@@ -221,7 +240,9 @@ def _ask(request: Request, path: Path, folder: Path) -> Reply:
             raise ArtifactError(f"{path}: the {request.runtime} runtime {_too_big(request)}")
         case "failed":
             cannot = "cannot run it" if request.task == "run" else "cannot read it"
-            raise DamagedError(f"{path}: the {request.runtime} runtime {cannot} ({one_line(reply.message, _LINE)})")
+            raise DamagedError(
+                f"{path}: the {request.runtime} runtime {cannot} ({one_line(reply.message, _worker.LINE)})"
+            )
 
 
 def _spawn(folder: Path, request: Request) -> int | None:
@@ -289,4 +310,4 @@ def _tail(folder: Path) -> str:
         file.seek(max(0, log.stat().st_size - 8192))
         lines = file.read().decode(errors="replace").splitlines()
     useful = [line for line in lines if line.strip() and not _NOISE.search(line)]
-    return one_line(useful[-1], _LINE) if useful else ""
+    return one_line(useful[-1], _worker.LINE) if useful else ""

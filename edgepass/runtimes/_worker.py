@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Thread
 from typing import Literal
@@ -24,7 +24,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from edgepass import runtimes
-from edgepass.errors import DamagedError, DeviceOnlyError, EdgepassError, MissingExtraError, first_line
+from edgepass.errors import DamagedError, DeviceOnlyError, EdgepassError, MissingExtraError, first_line, one_line
 from edgepass.judging.manifest import Latency
 from edgepass.runtimes import Array, Contents, Cut, Runtime, Session, _memory
 from edgepass.runtimes._cut import Step, follow
@@ -32,6 +32,9 @@ from edgepass.runtimes._cut import Step, follow
 REQUEST, REPLY = "request.json", "reply.json"
 INPUTS, OUTPUTS, WEIGHTS = "inputs.safetensors", "outputs.safetensors", "weights.safetensors"
 TENSORS, PARTS = "tensors.safetensors", "parts.safetensors"
+BATCH, ANSWER = "batch_{}.safetensors", "answer_{}.safetensors"
+LINE = 300
+"""Characters of a runtime's own message that a sentence carries."""
 LATENCY_SECONDS = 5.0
 """Timing, warm-up included, stops here however few runs that gave; one run is always timed."""
 
@@ -53,6 +56,8 @@ class Request:
     scales: tuple[float, ...] = ()
     """Of a run: those of a graph's int8 tensors, whose integers lie in `TENSORS` for the samples `rows`."""
     rows: tuple[int, ...] = ()
+    batches: int = 0
+    """Of a run: how many more stacks of samples, each of a batch of its own, lie in `BATCH`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +72,8 @@ class Reply:
     contents: Contents | None = None
     steps: list[Step] | None = None
     """None where the runtime shows nothing between its operations; `message` then says why."""
+    batches: list[str] = field(default_factory=list)
+    """Why each of the batches does not run, or nothing; fewer than were asked for where one ended the child."""
 
 
 def name(index: int) -> str:
@@ -79,7 +86,10 @@ def main(folder: Path) -> None:
     Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
     request = msgspec.json.decode((folder / REQUEST).read_bytes(), type=Request)
     _limit(request)
-    reply = _reply(request, folder)
+    _tell(_reply(request, folder), folder)
+
+
+def _tell(reply: Reply, folder: Path) -> None:
     partial = folder / f"{REPLY}.part"
     partial.write_bytes(msgspec.json.encode(reply))
     partial.rename(folder / REPLY)
@@ -156,7 +166,25 @@ def _run(runtime: Runtime, request: Request, folder: Path) -> Reply:
     save_file({name(i): y for i, y in enumerate(outputs)}, folder / OUTPUTS)
     contents = _contents(runtime, request, folder) if request.contents else None
     steps, why = _steps(runtime, request, folder, inputs) if request.scales else (None, "")
-    return Reply(outcome="done", message=why, peak_bytes=peak, latency=latency, contents=contents, steps=steps)
+    reply = Reply(outcome="done", message=why, peak_bytes=peak, latency=latency, contents=contents, steps=steps)
+    for number in range(request.batches):
+        _tell(reply, folder)  # so that a batch which ends this process takes no more than itself
+        reply = replace(reply, batches=[*reply.batches, _batch(session, folder, number)])
+    return reply
+
+
+def _batch(session: Session, folder: Path, number: int) -> str:
+    """Run every sample of another batch; why that cannot be, or nothing."""
+    try:
+        stacked = load_file(folder / BATCH.format(number))
+        inputs = [stacked[key] for key in sorted(stacked)]
+        runs = [session([x[i] for x in inputs]) for i in range(len(inputs[0]))]
+        save_file({name(i): y for i, y in enumerate(_stack(runs, runs[0]))}, folder / ANSWER.format(number))
+    except MemoryError:
+        return "there is not memory enough"
+    except Exception as error:  # as for the file as a whole
+        return one_line(str(error), LINE)
+    return ""
 
 
 def _steps(runtime: Runtime, request: Request, folder: Path, inputs: list[Array]) -> tuple[list[Step] | None, str]:
