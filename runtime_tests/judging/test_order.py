@@ -52,7 +52,7 @@ def onnx(path: Path, side: str) -> None:
 def coreml(path: Path, side: str) -> None:
     from coremltools.models.utils import load_spec
 
-    spec = load_spec(str(path))
+    spec: Any = load_spec(str(path))
     swap(getattr(spec.description, side))
     (path / "Data" / "com.apple.CoreML" / "model.mlmodel").write_bytes(spec.SerializeToString())
 
@@ -62,7 +62,7 @@ def tflite(path: Path, side: str) -> None:
 
     from edgepass.exporters import _flatbuffer
 
-    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    model: Any = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
     model.signatureDefs = []  # one that contradicts the graph is refused before anything runs
     graph = model.subgraphs[0]
     setattr(graph, f"{side}s", list(getattr(graph, f"{side}s"))[::-1])
