@@ -71,8 +71,9 @@ class Recurrent(nn.Module):
         nn.LSTM(8, 6, num_layers=2, batch_first=True, bidirectional=True),
         nn.RNN(8, 6, nonlinearity="relu", batch_first=True),
         nn.RNN(8, 6, bias=False, batch_first=True),
+        nn.RNN(8, 6),
     ],
-    ids=["gru", "lstm", "rnn_relu", "rnn_tanh"],
+    ids=["gru", "lstm", "rnn_relu", "rnn_tanh", "one_step"],
 )
 def test_recurrent_layers_go_to_core_ml(layer: nn.RNNBase, name: str, tmp_path: Path) -> None:
     samples = Samples(inputs=[torch.randn(8, 1, 7, 8).numpy()])

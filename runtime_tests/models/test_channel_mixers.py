@@ -77,6 +77,7 @@ def test_polynomial_is_the_published_activation_between_two_linear_maps(
     form: str, reference: Any, dim: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(polynomial, "EPSILON", 0.0)
+    monkeypatch.setattr(polynomial, "SMALLEST", 0.0)
     module: Any = made({"name": "polynomial", "form": form}, dim)
     x_BND = torch.randn(2, 7, dim, dtype=torch.float64) / math.sqrt(dim)
     a = [module.first, module.second, module.third]
@@ -86,13 +87,10 @@ def test_polynomial_is_the_published_activation_between_two_linear_maps(
     assert [a.item() for a in (fresh.first, fresh.second, fresh.third)] == pytest.approx([1 / 3] * 3)
 
 
-@given(scale=st.floats(1e-2, 200.0), dim=st.sampled_from([4, 32, 96]), form=st.sampled_from(["relu", "norm"]))
+@given(scale=st.floats(1e-3, 200.0), dim=st.sampled_from([4, 32, 96]), form=st.sampled_from(["relu", "norm"]))
 @settings(max_examples=30)
 def test_no_intermediate_of_a_polynomial_leaves_float16(scale: float, dim: int, form: str) -> None:
-    """Hidden values up to 200; and one that stands alone among zeros, the worst that a normalised value can be.
-
-    From 0.01: the mean square of 192 values of which one is 0.004 has but one bit left in float16.
-    """
+    """Hidden values up to 200; and one that stands alone among zeros, the worst that a normalised value can be."""
     module: Any = parts.make("channel_mixers", {"name": "polynomial", "form": form}, Tokens((3,), dim))
     h_BNF = torch.randn(2, 3, 2 * dim).clamp(-1, 1) * scale
     h_BNF[0, 0], h_BNF[0, 1] = 0.0, 0.0

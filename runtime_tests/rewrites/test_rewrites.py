@@ -77,6 +77,15 @@ def test_activations_hold_in_float16_also_where_it_has_no_exponential(x: float) 
         assert (formula(half).double() - exact).abs() <= 1e-3 * max(1.0, abs(x))
 
 
+@given(x=st.floats(-9, 20))
+def test_softplus_has_the_precision_of_float16_in_it(x: float) -> None:
+    """Down to where exp(x) is a number that float16 has all bits of, each result is right to a few roundings."""
+    half = torch.tensor([x], dtype=torch.float16)
+    torch.testing.assert_close(
+        activations.softplus(half).double(), functional.softplus(half.double()), rtol=4e-3, atol=0
+    )
+
+
 class Both(nn.Module):
     """A product between each two operations, as in a model."""
 

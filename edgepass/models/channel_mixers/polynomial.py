@@ -5,7 +5,8 @@
 
 Each a starts at 1/3; the constant term of the source is W2's own bias. Cubes outgrow float16 (65504) above 40, sixth
 powers, which n(h^3) needs, above 6. So r stops at 32; and h is first normalised, to a deviation small enough that no
-value of it can exceed 6: n does not change by it, as n(cu) = n(u).
+value of it can exceed 6: n does not change by it, as n(cu) = n(u). Nor does it where h is first brought near 1 by its
+mean magnitude, since the square of what is below 0.01 is hardly a number in float16.
 
 Shapes: B batch, N tokens, D channels, F = ratio * D hidden; W1 is [F, D], W2 is [D, F], each a is [1]; mean is over F.
 Source: Zhuo et al., "Polynomial Composition Activations: Unleashing the Dynamics of Large Language Models", 2025.
@@ -25,6 +26,8 @@ MOST = 32.0
 BOUND = 6.0
 """Of the normalised h: 6^6 is 46656."""
 EPSILON = 1e-4
+SMALLEST = 2.0**-14
+"""Added to a mean magnitude: what is below in float16, some devices take for 0."""
 
 
 class Settings(feed_forward.Settings, frozen=True):
@@ -52,7 +55,9 @@ class Mixer(feed_forward.Mixer):
         return r_BNF * (self.first + r_BNF * (self.second + r_BNF * self.third))
 
     def _of_norms(self, h_BNF: Tensor) -> Tensor:
-        n_BNF = _normalised(h_BNF, EPSILON)
+        # No value is more than F times the mean magnitude, so none of these exceeds BOUND^2.
+        near_BNF = h_BNF * (self.deviation**2 / (h_BNF.abs().mean(dim=-1, keepdim=True) + SMALLEST))
+        n_BNF = _normalised(near_BNF, EPSILON)
         u_BNF = n_BNF * self.deviation
         square_BNF = u_BNF * u_BNF
         second_BNF = _normalised(square_BNF, EPSILON * self.deviation**2)
