@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgepass.errors import InputError, first_line
-from edgepass.judging.manifest import FILE, GOLDEN, REPORT, SIGNATURE, ArtifactRecord, Manifest
+from edgepass.judging.manifest import FILE, GOLDEN, REPORT, SIGNATURE, ArtifactRecord, Latency, Manifest
 from edgepass.runtimes import Array
 
 TOLERANCE_DB = 0.5
@@ -21,6 +21,8 @@ EXACT = 1e-5
 """The same for golden samples on the host that made them: a sum in another order."""
 LATENCY, MEMORY = 10.0, 3.0
 """Factors within which a host that does other work may time and take."""
+RUNS = 20
+"""The median of fewer runs is that host's noise, and is not held."""
 OURS = {FILE, GOLDEN, REPORT, SIGNATURE, ".DS_Store"}
 
 
@@ -34,7 +36,7 @@ def of_record(said: ArtifactRecord, found: ArtifactRecord, *, same_data: bool, s
         yield "the manifest says that it passes, and it fails"
     if same_data:
         yield from _of_outputs(said, found)
-    if same_host and said.latency and found.latency and said.latency.threads == found.latency.threads:
+    if same_host and said.latency and found.latency and _comparable(said.latency, found.latency):
         yield from _of_noise("its median latency in microseconds", said.latency.p50_us, found.latency.p50_us, LATENCY)
     if same_host and said.memory and found.memory and said.memory.peak_bytes and found.memory.peak_bytes:
         yield from _of_noise("its peak memory in bytes", said.memory.peak_bytes, found.memory.peak_bytes, MEMORY)
@@ -116,6 +118,10 @@ def _of_outputs(said: ArtifactRecord, found: ArtifactRecord) -> Iterator[str]:
 def _decibels(level: float) -> float:
     """Float32 noise is not the same noise in two kernels; that of a number format is."""
     return TOLERANCE_DB if level < 80.0 else 20.0
+
+
+def _comparable(old: Latency, new: Latency) -> bool:
+    return old.threads == new.threads and min(old.runs, new.runs) >= RUNS
 
 
 def _of_noise(what: str, old: float, new: float, factor: float) -> Iterator[str]:

@@ -173,9 +173,14 @@ def index_off_by_one(graph: GraphModule) -> None:
 
 @fault("graph", recipes=INT8)
 def wrong_zero_point(graph: GraphModule) -> None:
-    """One activation is read with a zero point that is 8 off."""
+    """One activation is read as if its zero point were 8 off.
+
+    By a sum behind it: converters that keep one zero point for a tensor take that of what writes it.
+    """
     node = calls(graph, "dequantize_per_tensor")[-1]
-    node.args = (*node.args[:2], node.args[2] + 8, *node.args[3:])
+    with graph.graph.inserting_after(node):
+        moved = graph.graph.call_function(torch.ops.aten.add.Tensor, (node, -8 * node.args[1]))
+    node.replace_all_uses_with(moved, lambda user: user is not moved)
 
 
 @fault("graph", recipes=INT8)

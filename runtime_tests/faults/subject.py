@@ -23,7 +23,7 @@ from edgepass.judging.manifest import ArtifactRecord
 from edgepass.judging.verdict import Candidate, Standard, Yardstick
 from edgepass.pipeline import Plan
 from edgepass.quantize import recipe as recipes
-from edgepass.runtimes import Array, _child, _worker
+from edgepass.runtimes import Array, _child, _memory, _worker
 from edgepass.task import Task
 from edgepass.validation import validate
 from runtime_tests.faults.fault import INT8, RECIPES, Fault
@@ -69,14 +69,21 @@ class Found:
 
 @contextmanager
 def in_this_process() -> Iterator[None]:
-    """Files are run here, once, not each in a child that first imports its runtime for seconds."""
+    """Files are run here, once, not each in a child that first imports its runtime for seconds.
+
+    What this process holds besides tells nothing of a file's memory, which is left out.
+    """
 
     def reply(folder: Path, request: _worker.Request) -> int:
         with quiet():
             (folder / _worker.REPLY).write_bytes(msgspec.json.encode(_worker._reply(request, folder)))
         return 0
 
-    with patch.object(_child, "_spawn", reply), patch.object(_worker, "LATENCY_SECONDS", 0.0):
+    with (
+        patch.object(_child, "_spawn", reply),
+        patch.object(_worker, "LATENCY_SECONDS", 0.0),
+        patch.object(_memory, "peak", lambda: 0),
+    ):
         yield
 
 
