@@ -35,7 +35,7 @@ def of_record(said: ArtifactRecord, found: ArtifactRecord, *, same_data: bool, s
     if said.verdict == "pass" and found.verdict == "fail":
         yield "the manifest says that it passes, and it fails"
     if same_data:
-        yield from _of_outputs(said, found)
+        yield from _of_outputs(said, found, same_host=same_host)
     if same_host and said.latency and found.latency and _comparable(said.latency, found.latency):
         yield from _of_noise("its median latency in microseconds", said.latency.p50_us, found.latency.p50_us, LATENCY)
     if same_host and said.memory and found.memory and said.memory.peak_bytes and found.memory.peak_bytes:
@@ -93,9 +93,9 @@ def read_golden(folder: Path) -> dict[str, Array]:
         raise InputError(f"{path} cannot be read: {first_line(error)}; export again") from None
 
 
-def _of_outputs(said: ArtifactRecord, found: ArtifactRecord) -> Iterator[str]:
+def _of_outputs(said: ArtifactRecord, found: ArtifactRecord, *, same_host: bool) -> Iterator[str]:
     if said.parity and found.parity:
-        if abs(said.parity.sqnr_db - found.parity.sqnr_db) > _decibels(found.parity.sqnr_db):
+        if abs(said.parity.sqnr_db - found.parity.sqnr_db) > _decibels(found.parity.sqnr_db, same_host=same_host):
             yield _differs("its SQNR", f"{said.parity.sqnr_db:.1f} dB", f"{found.parity.sqnr_db:.1f} dB")
         if said.parity.samples != found.parity.samples:
             yield _differs("its number of samples", str(said.parity.samples), str(found.parity.samples))
@@ -104,7 +104,7 @@ def _of_outputs(said: ArtifactRecord, found: ArtifactRecord) -> Iterator[str]:
     again = {batch.size: batch for batch in found.batches}
     for batch in said.batches:
         before, now = batch.parity, again[batch.size].parity if batch.size in again else None
-        if before and now and abs(before.sqnr_db - now.sqnr_db) > _decibels(now.sqnr_db):
+        if before and now and abs(before.sqnr_db - now.sqnr_db) > _decibels(now.sqnr_db, same_host=same_host):
             yield _differs(f"its SQNR at a batch of {batch.size}", f"{before.sqnr_db:.1f} dB", f"{now.sqnr_db:.1f} dB")
     if said.metric and found.metric:
         for what, old, new in (
@@ -115,9 +115,11 @@ def _of_outputs(said: ArtifactRecord, found: ArtifactRecord) -> Iterator[str]:
                 yield _differs(what, f"{old:.6g}", f"{new:.6g}")
 
 
-def _decibels(level: float) -> float:
-    """Float32 noise is not the same noise in two kernels; that of a number format is."""
-    return TOLERANCE_DB if level < 80.0 else 20.0
+def _decibels(level: float, *, same_host: bool) -> float:
+    """Float32 noise is not the same noise in the kernels of two hosts; that of a number format is."""
+    if level < 80.0:
+        return TOLERANCE_DB
+    return 6.0 if same_host else 20.0
 
 
 def _comparable(old: Latency, new: Latency) -> bool:

@@ -33,8 +33,12 @@ RULES = {
     "F": (r"^conversion: .*float32 file", "the target's float32 file does not keep the model"),
     "A": (r"audited coverage", "not every weight is in the recipe's format"),
     "W": (r"another weight", "weights have other values than the graph's"),
+    "O": (r"^conversion: the file computes something else", "an operation is not the graph's"),
     "I": (r"of shape|shape \[|dtype|float32|another order|signature|inputs", "the interface is not the model's"),
-    "R": (r"damaged|cut short|does not run|crashed|cannot be|not a |gave no answer", "the file does not run"),
+    "R": (
+        r"damaged|cut short|does not run|crashed|cannot (be|run)|not a |gave no answer",
+        "the file does not run",
+    ),
     "H": (r"content hash differs", "it is not the file that the manifest tells of"),
     "M": (r"manifest|golden|lists|schema|target|recipe|folder|bytes|sha256", "the folder is not as its manifest says"),
 }
