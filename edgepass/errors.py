@@ -7,7 +7,8 @@ EdgepassError                 exit 1   a fault of edgepass itself
 │   ├── RefusedError                   a target cannot do what the recipe asks; names the nearest recipe
 │   ├── ArtifactError                  a file that cannot be judged: its runtime needs more, or lacks something
 │   │   └── DamagedError               one that is corrupt, or that crashes its runtime
-│   └── DeviceOnlyError                a file that nothing on this host can run; names what it needs
+│   ├── DeviceOnlyError                a file that nothing on this host can run; names what it needs
+│   └── UnloadableError                an optional dependency is there, and the system does not load it
 └── MissingExtraError         exit 4   an optional dependency is absent; names the pip line
 
 Every message is one sentence for a person: what was asked, what is allowed, what to do next.
@@ -66,13 +67,32 @@ class DeviceOnlyError(InputError):
     """A file that runs on a device only, and not on this host."""
 
 
+class UnloadableError(InputError):
+    """An optional dependency that is installed and does not load."""
+
+
 class MissingExtraError(EdgepassError):
-    """An optional dependency is not installed."""
+    """An optional dependency is not installed. `what` joins several with "and", `extra` with commas."""
 
     exit_code = NOT_INSTALLED
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} is not installed: pip install 'edgepass[{extra}]'")
+        self.what, self.extra = what, extra
+        verb = "are" if " and " in what else "is"
+        super().__init__(f"{what} {verb} not installed: pip install 'edgepass[{extra}]'")
+
+
+ABSENT = (MissingExtraError, UnloadableError)
+"""What one target cannot be had for on this host, and another may."""
+
+
+def together(errors: Sequence[EdgepassError]) -> EdgepassError:
+    """One error for some of ABSENT: all that is not installed with one pip line, or else the first."""
+    missing = [error for error in errors if isinstance(error, MissingExtraError)]
+    if not missing:
+        return errors[0]
+    whats, extras = (dict.fromkeys(found) for found in ((e.what for e in missing), (e.extra for e in missing)))
+    return MissingExtraError(" and ".join(whats), ",".join(extras))
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:
@@ -85,7 +105,7 @@ def not_imported(error: ImportError, what: str, extra: str) -> EdgepassError:
     """Why an optional dependency cannot be had: it is absent, or it is there and the system does not load it."""
     if isinstance(error, ModuleNotFoundError):
         return MissingExtraError(what, extra)
-    return InputError(
+    return UnloadableError(
         f"{what} cannot be loaded: {one_line(first_line(error))}; allow more memory (ulimit -v) where it speaks of "
         f"that, else install it again: pip install --force-reinstall 'edgepass[{extra}]'"
     )

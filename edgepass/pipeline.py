@@ -1,7 +1,7 @@
 """The whole story on one page: a model and a budget in, judged files out."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata
@@ -15,7 +15,16 @@ from torch import Tensor
 
 import edgepass.exporters as exporters
 from edgepass import staging
-from edgepass.errors import ArtifactError, DeviceOnlyError, InputError, RefusedError
+from edgepass.errors import (
+    ABSENT,
+    ArtifactError,
+    DeviceOnlyError,
+    EdgepassError,
+    InputError,
+    MissingExtraError,
+    RefusedError,
+    together,
+)
 from edgepass.exporters import Job
 from edgepass.exporters._capture import Program, capture
 from edgepass.judging import batches, gates, host, manifest, operations, parity, sampling, verdict
@@ -98,8 +107,8 @@ def build(
     torchmetrics object, or a function of tensors (outputs [N, ...], targets [N, ...]) that says its direction, by
     (function, "higher" | "lower"), an attribute higher_is_better, or that argument; its attribute `output` may be the
     number of another output than the first, or "all" for a tuple.
-    Raises InputError and its kin (see edgepass.errors); a failed gate, and a target that cannot take the model, is in
-    the verdict, not raised.
+    Raises InputError and its kin (see edgepass.errors), and MissingExtraError where no target asked for is installed;
+    a failed gate, and a target that cannot take the model or is not installed beside one that is, is in the verdict.
     """
     plan = Plan.of(targets, [recipe] if isinstance(recipe, str) else recipe)
     args = check_args(example_inputs, "example_inputs")
@@ -146,19 +155,7 @@ def export(
     with staging.folder(out, overwrite=overwrite) as folder:
         written = write(program, plan, task.name, folder, calibrate, say)
         yardsticks = _yardsticks(program, written, standard, folder, say)
-        judged: list[tuple[ArtifactRecord, list[Array]]] = []
-        for asked in written:
-            if isinstance(asked, ArtifactRecord):
-                judged.append((asked, []))
-                continue
-            say(f"judging {asked.path.name}")
-            stick = yardsticks[asked.target]
-            record, outputs = verdict.judge(asked, standard, bounds, None if isinstance(stick, str) else stick)
-            # A float32 file is its own yardstick, and has said itself why it fails.
-            if isinstance(stick, str) and record.recipe != "fp32":
-                record = verdict.failed(record, stick)
-            judged.append((record, outputs))
-        records = _golden(folder, standard, judged)
+        records = _golden(folder, standard, judge(written, standard, bounds, yardsticks, say))
         result = manifest_of(task, standard, records, bounds, plan.max_batch)
         result = replace(result, recipes={r.name: r.text for r in plan.recipes if r.text})
         result.write(folder)
@@ -174,8 +171,12 @@ def write(
     calibrate: Callable[[], list[tuple[Tensor, ...]]] | None,
     say: Say = lambda line: None,
 ) -> list[Candidate | ArtifactRecord]:
-    """Convert: one quantised graph a recipe, one file a recipe and target; a record of failure where there is none."""
+    """Convert: one quantised graph a recipe, one file a recipe and target; a record of failure where there is none.
+
+    Raises MissingExtraError or UnloadableError where the packages of all that is asked for are absent.
+    """
     written: list[Candidate | ArtifactRecord] = []
+    absent: list[EdgepassError] = []
     for recipe in plan.recipes:
         job = Job(program, recipe, calibrate)
         realised = cache(job.realised)
@@ -192,8 +193,49 @@ def write(
                 except RefusedError as error:
                     staging.remove(path)
                     why = str(error)
+                except ABSENT as error:
+                    absent.append(error)
+                    why = str(error)
             written.append(verdict.unwritten(target_name, exporters.target(target_name).runtime, recipe.name, why))
+    if absent and len(absent) == len(written) - len(plan.refused):
+        raise together(absent)
     return written
+
+
+def judge(
+    written: Iterable[Candidate | ArtifactRecord],
+    standard: Standard,
+    bounds: Gates,
+    yardsticks: Mapping[str, Yardstick | str | None],
+    say: Say = lambda line: None,
+) -> list[tuple[ArtifactRecord, list[Array]]]:
+    """The record of each file with its outputs; a record of failure is as it was, without any.
+
+    A file whose runtime is not installed is not judged here, and the others are; MissingExtraError where it is so of
+    all of them.
+    """
+    judged: list[tuple[ArtifactRecord, list[Array]]] = []
+    absent: list[EdgepassError] = []
+    run = 0
+    for asked in written:
+        if isinstance(asked, ArtifactRecord):
+            judged.append((asked, []))
+            continue
+        say(f"judging {asked.path.name}")
+        stick = yardsticks.get(asked.target)
+        try:
+            record, outputs = verdict.judge(asked, standard, bounds, None if isinstance(stick, str) else stick)
+            run += 1
+        except MissingExtraError as error:
+            absent.append(error)
+            record, outputs = verdict.unjudged(asked, str(error)), []
+        # A float32 file is its own yardstick, and has said itself why it fails.
+        if isinstance(stick, str) and record.recipe != "fp32":
+            record = verdict.failed(record, stick)
+        judged.append((record, outputs))
+    if absent and not run:
+        raise together(absent)
+    return judged
 
 
 def convert(
@@ -269,7 +311,7 @@ def _yardsticks(
             if not asked:
                 exporters.export(name, job, path)
             sticks[name] = verdict.measure_float(path, target.runtime, standard)
-        except DeviceOnlyError:
+        except (DeviceOnlyError, MissingExtraError):
             sticks[name] = None
         except (ArtifactError, RefusedError) as error:
             said = verdict.said(error, path, fresh=True)

@@ -9,7 +9,7 @@ from edgepass import catalog, pipeline, source
 from edgepass.errors import InputError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
-from edgepass.judging import batches, files, gates, manifest, standing, verdict
+from edgepass.judging import batches, files, gates, manifest, standing
 from edgepass.judging import score as scores
 from edgepass.judging.expected import Expected
 from edgepass.judging.gates import Gates
@@ -72,15 +72,14 @@ def validate(
         batches=batches.of(samples, reference_outputs, max_batch, held.reference),
     )
     bounds = bounds.over(gates.of(made.gates)) if made else bounds
-    judged: list[tuple[ArtifactRecord, list[Array]]] = []
-    for file, name in listed:
-        say(f"judging {file.name}")
+
+    def candidate(file: Path, name: str | None) -> Candidate:
         chosen = None if name is None else recipes.read(name, made.recipes if made else None)
         before = next((a for a in made.artifacts if a.file == file.name), None) if made else None
         target = before.target if before else _target(file)
         known = target in catalog.names("targets")
         job = Job(program, chosen, task.calibration.arguments if task.calibration else None) if chosen else None
-        candidate = Candidate(
+        return Candidate(
             path=file,
             target=target,
             runtime=files.runtime_of(file),
@@ -88,8 +87,10 @@ def validate(
             requested=exporters.requested(target, job) if job and known else [],
             expected=Expected(job.realised) if job and before else None,
         )
-        record, outputs = verdict.judge(candidate, standard, bounds)
-        judged.append((replace(record, golden=before.golden) if before else record, outputs))
+
+    judged = pipeline.judge((candidate(file, name) for file, name in listed), standard, bounds, {}, say)
+    keys = {a.file: a.golden for a in made.artifacts} if made else {}
+    judged = [(replace(record, golden=keys.get(record.file)), outputs) for record, outputs in judged]
     again = pipeline.manifest_of(task, standard, [record for record, _ in judged], bounds, max_batch)
     if made is None:
         return again

@@ -302,6 +302,22 @@ def unwritten(target: str, runtime: str, recipe: str, why: str) -> ArtifactRecor
     )
 
 
+def unjudged(candidate: Candidate, why: str) -> ArtifactRecord:
+    """The record of a file whose runtime is not installed here: what it holds is not known, not even its hash."""
+    return ArtifactRecord(
+        target=candidate.target,
+        file=candidate.path.name,
+        bytes=files.size(candidate.path),
+        content_sha256="",
+        recipe=candidate.recipe.name if candidate.recipe else "unknown",
+        verdict="not-evaluated",
+        reasons=[f"not judged here: {why}"],
+        runtime=candidate.runtime,
+        fallbacks=list(candidate.fallbacks),
+        notes=list(candidate.notes),
+    )
+
+
 def failed(record: ArtifactRecord, why: str) -> ArtifactRecord:
     """The record as a failed one, for a reason that comes before its own."""
     return replace(record, verdict="fail", reasons=[why, *record.reasons])

@@ -20,6 +20,7 @@ SMALL = 0.01
 CONSTANT = "a constant"
 EVEN = 1e-3
 """Metrics that are closer than this share of each other are called equal: they print as the same three digits."""
+INSTALL = re.compile(r"pip install 'edgepass\[[\w,]+\]'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,14 +228,16 @@ def steps(manifest: Manifest, folder: str = "OUT/") -> list[Step]:
     found: list[Step] = []
     export = _export(manifest, folder)
     records = manifest.artifacts
+    installs = dict.fromkeys(line for a in records for reason in a.reasons for line in INSTALL.findall(reason))
     measured = any(a.metric for a in records)
     failed = [a for a in records if a.verdict != "pass"]
+    written = [a for a in failed if a.file and not any(map(INSTALL.search, a.reasons))]
     recipes = {a.recipe for a in records}
     if any(_over(a) for a in records) and "fp16" not in recipes:
         found.append(Step(command=f"{export} --recipe fp16", why="float16 costs less accuracy than int8"))
     if any("was not measured" in reason and "metric" in reason for a in failed for reason in a.reasons):
         found.append(Step(command=f"{export} --eval-data F", why="with targets in F, the metric can be measured"))
-    if failed and not found and (written := [a for a in failed if a.file]):
+    if written and not found:
         file = shlex.quote(written[0].file)
         found.append(Step(command=f"edgepass inspect {folder}{file}", why="shows what the file holds"))
     if not failed and records and quality(manifest).tone == "caution" and manifest.model.columns:
@@ -246,7 +249,8 @@ def steps(manifest: Manifest, folder: str = "OUT/") -> list[Step]:
     if records and not failed and not found:
         found.append(Step(command=f"edgepass validate {folder}", why="judges the same bytes again, for example in CI"))
         found.append(Step(command=f"edgepass benchmark {folder}", why="times every file, on the computer it is run on"))
-    return found
+    why = "brings what a file was not written, or not judged, for want of"
+    return [Step(command=line, why=why) for line in installs] + found
 
 
 def lost(record: ArtifactRecord) -> float | None:

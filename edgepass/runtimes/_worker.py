@@ -132,7 +132,7 @@ def _reply(request: Request, folder: Path) -> Reply:
     except ModuleNotFoundError as error:
         return Reply(outcome="missing", message=error.name or str(error), extra=extra)
     except MissingExtraError as error:
-        return Reply(outcome="missing", message=str(error).split(" is not installed")[0], extra=extra)
+        return Reply(outcome="missing", message=error.what, extra=extra)
     except DeviceOnlyError as error:
         return Reply(outcome="elsewhere", message=str(error))
     except DamagedError as error:
