@@ -10,13 +10,14 @@ from torch.export import ExportedProgram
 from edgepass.errors import not_imported
 from edgepass.exporters import Job, Lowered, Spares
 from edgepass.quantize.float16 import to_float16
+from edgepass.quantize.pt2e import TRANSPOSED
 from edgepass.quantize.recipe import Scheme
 
 extra = "onnx"
 runtime = "onnx"
 suffix = ".onnx"
 refuses: dict[Scheme, tuple[str, str]] = {}
-spares: Spares = {}
+spares: Spares = {"dynamic": (frozenset(TRANSPOSED), "onnxruntime's dynamic quantiser has no transposed convolutions")}
 quantizes: frozenset[Scheme] = frozenset({"dynamic"})
 dynamic_batch = None
 

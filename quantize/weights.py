@@ -1,7 +1,8 @@
 """The weights of a model as its own graphs have them: what the weights of a file are held against.
 
 A converter may multiply what follows a layer, or comes before it, into its weight: (x W) g, with g the gain of a batch
-norm, is x (W g), and (16 x) W is x (16 W). All are right, so a weight has several forms.
+norm, is x (W g), and (16 x) W is x (16 W). A transposed convolution without strides is a convolution whose kernel is
+mirrored. All are right, so a weight has several forms.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,7 +41,7 @@ class Stated:
     """A weight as the model has it.
 
     `layout`: a letter for each dimension: O outputs, I inputs (of one group), D H W the kernel, V rows of an embedding.
-    `forms`: its values, those times what follows, and these times what comes before.
+    `forms`: its values, those times what follows, these times what comes before, and all of them mirrored.
     `quantised`: what the recipe's own graph computes with; None where that leaves the weight as it is, or where a
     converter quantises by itself.
     """
@@ -67,6 +68,8 @@ def stated(module: GraphModule) -> list[Stated]:
             along = [-1 if letter == "I" else 1 for letter in layout]
             before = before * (factor.reshape(along) if factor.numel() > 1 else factor.reshape(()))
             forms += [form * before for form in forms[: len(forms)]]
+        if layout.startswith("IO") and len(layout) > 2:
+            forms += [form.flip(tuple(range(2, len(layout)))) for form in forms]
         found[name] = Stated(name=name, layout=layout, forms=tuple(_array(form) for form in forms))
     return list(found.values())
 

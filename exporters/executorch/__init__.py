@@ -23,7 +23,8 @@ refuses: dict[Scheme, tuple[str, str]] = {
     "weight-only": ("its XNNPACK backend drops the scales of weight-only int8 and runs on", "dynamic_wi8_afp32")
 }
 spares: Spares = {
-    "float16": (CONVOLUTIONS, "XNNPACK's serialiser writes those of convolutions so (op_conv2d.py, force_fp32)")
+    "float16": (CONVOLUTIONS, "XNNPACK's serialiser writes those of convolutions so (op_conv2d.py, force_fp32)"),
+    "dynamic": (CONVOLUTIONS, "XNNPACK's quantiser has ranges at run time for linear layers alone"),
 }
 quantizes: frozenset[Scheme] = frozenset()
 dynamic_batch = None
