@@ -21,6 +21,7 @@ def test_the_cheapest_benchmark_has_a_ratio_and_a_verdict() -> None:
 
 
 @pytest.mark.export
+@pytest.mark.slow  # what it converts is also converted by every test of exports
 def test_the_export_benchmark_converts_and_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
