@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx.numpy_helper
 import pytest
 from safetensors.numpy import load_file, save
 
 from edgepass.errors import BAD_INPUT, GATE_FAILED, OK
-from edgepass.judging import manifest
+from edgepass.judging import files, manifest
 from runtime_tests.conftest import Done
 
 Cli = Callable[..., Done]
@@ -114,3 +116,26 @@ def test_a_manifest_of_another_schema_is_refused_in_a_sentence(edgepass: Cli, tm
     done = edgepass("validate", tmp_path)
     assert done.code == BAD_INPUT
     assert "is of schema 2, and this version reads schema 1" in done.sentence
+
+
+@pytest.mark.export
+def test_a_weight_that_was_edited_with_its_hash_is_named(edgepass: Cli, out: Path) -> None:
+    """Too little to show in the outputs, and the manifest tells of the file as it now is."""
+    file = out / "small.fp32.onnx"
+    model = onnx.load(file)
+    (weight,) = (w for w in model.graph.initializer if sorted(w.dims) == [7, 16])
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values.flat[np.abs(values).argmax()] *= 1 + 1e-5
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    onnx.save(model, file)
+
+    def follow(made: Any) -> None:
+        (record,) = made["artifacts"]
+        record["content_sha256"] = files.sha256(file)
+        record["bytes"] = file.stat().st_size
+
+    edited(out, follow)
+    done = edgepass("validate", out, "--trust", "--json")
+    assert done.code == GATE_FAILED
+    reasons = " ".join(json.loads(done.out)["artifacts"][0]["reasons"])
+    assert "the file holds another weight than the graph: 0.weight" in reasons
