@@ -43,6 +43,15 @@ def command_line() -> int:
             err=True,
         )
         return BAD_INPUT
+    except MemoryError:
+        if os.environ.get("EDGEPASS_TRACEBACK"):
+            raise
+        click.echo(
+            "edgepass: there is not enough memory for this; free some, allow more (ulimit -v), or make the model or "
+            "its samples smaller",
+            err=True,
+        )
+        return BAD_INPUT
     except Exception as error:
         if interrupts.seen():
             return _stopped()

@@ -10,6 +10,7 @@ drops core dumps and caps its CPU time, but it is not a sandbox: it runs with th
 
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -300,6 +301,9 @@ def _death(code: int, request: Request, path: Path, tail: str) -> ArtifactError:
 
 
 def _too_big(request: Request) -> str:
+    space = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if space != resource.RLIM_INFINITY and space < request.memory_bytes:
+        return f"needed more than the {space / GIB:.3g} GiB that this shell allows; allow more (ulimit -v)"
     return f"needed more than {request.memory_bytes / GIB:.3g} GiB; allow more memory, or make the model smaller"
 
 

@@ -93,6 +93,19 @@ def test_a_preset_that_memory_does_not_hold(edgepass: Cli, tmp_path: Path, dim: 
     assert "it needs more memory than there is; make its sizes smaller" in done.sentence
 
 
+def test_memory_that_ends_anywhere_is_one_sentence(
+    edgepass: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(pipeline, "export", ended)
+    done = edgepass("export", f"{user_file(tmp_path / 'm')}:get_model", "-o", tmp_path / "out", "--target", "onnx")
+    assert done.code == 3
+    assert "there is not enough memory for this; free some, allow more (ulimit -v)" in done.sentence
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_package_that_does_not_load_is_not_called_absent() -> None:
     absent = not_imported(ModuleNotFoundError("no"), "onnx", "onnx")
     assert isinstance(absent, MissingExtraError)
