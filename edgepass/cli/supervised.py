@@ -5,7 +5,8 @@
                  └── the exit code, through a pipe, when it has really come to its end
 
 os._exit(0), os.execv and their kin end the command without a word in the pipe, which is told and is no success. The
-command ends with this process, however that goes; signals are passed on.
+command ends with this process, however that goes; signals are passed on, and native code that hears none is killed:
+GRACE seconds after SIGTERM, or at the second Ctrl-C.
 """
 
 import os
@@ -22,7 +23,7 @@ import click
 from edgepass.errors import BAD_INPUT
 
 GRACE = 10.0
-"""Seconds that the command has to clean up when this process is gone."""
+"""Seconds that the command has to clean up when it is asked to stop, or this process is gone."""
 
 
 def run(command: Callable[[], int]) -> int:
@@ -39,9 +40,20 @@ def run(command: Callable[[], int]) -> int:
     os.close(saying)
     os.close(alive)
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        os.kill(child, number)
+    asked: list[int] = []
 
+    def kill(number: int, frame: FrameType | None) -> None:
+        os.kill(child, signal.SIGKILL)
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        if number in asked:
+            kill(number, frame)
+        asked.append(number)
+        os.kill(child, number)
+        if number == signal.SIGTERM:
+            signal.setitimer(signal.ITIMER_REAL, GRACE)
+
+    signal.signal(signal.SIGALRM, kill)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, pass_on)
     _, status = os.waitpid(child, 0)

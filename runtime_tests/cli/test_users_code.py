@@ -147,6 +147,25 @@ def test_a_signal_reaches_the_command(tmp_path: Path, number: int) -> None:
     assert not (tmp_path / "late").exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_hears_no_signal_is_killed(tmp_path: Path, number: signal.Signals) -> None:
+    """As native code does that never returns: at the second Ctrl-C, and some seconds after SIGTERM."""
+    deaf = f"signal.pthread_sigmask(signal.SIG_BLOCK, [{int(number)}]); open('begun', 'w').close(); time.sleep(60)"
+    user_file(tmp_path, get_model=f"import signal; {deaf}")
+    line = [sys.executable, "-m", "edgepass", *EXPORT]
+    process = subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "begun").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(number)
+    if number == signal.SIGINT:
+        time.sleep(0.5)
+        process.send_signal(number)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGKILL
+    assert "the run was ended by SIGKILL; nothing was finished" in told
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_fork_that_comes_back_is_ended(tmp_path: Path) -> None:
     path = user_file(tmp_path, module="CHILD = os.fork()\nif CHILD: os.waitpid(CHILD, 0)")
     load = f"from edgepass import source; source.load({f'{path}:get_model'!r}); print('loaded', flush=True)"
