@@ -15,16 +15,15 @@ import msgspec
 from edgepass import catalog, exporters, pipeline
 from edgepass.errors import InputError
 from edgepass.exporters import Job
-from edgepass.exporters._capture import Program, capture
 from edgepass.judging import verdict
 from edgepass.judging.expected import Expected
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord, Fallback
-from edgepass.judging.verdict import Standard
 from edgepass.quantize import recipe
 from edgepass.task import Task
 from runtime_tests.compositions import COMPOSITIONS
 from runtime_tests.mechanisms import EVALUATION, every
+from runtime_tests.prepared import Prepared
 
 TARGETS = [name for name in catalog.names("targets") if ":" not in name]
 """Of the matrix: one a format. The other delegates of a format have tests of their own."""
@@ -78,7 +77,7 @@ def subjects() -> list[Subject]:
     return [*every(), *COMPOSITIONS]
 
 
-class Row:
+class Row(Prepared):
     """A mechanism, its model captured once and quantised once, for all of its cells."""
 
     def __init__(self, mechanism: Subject, evaluation: int = EVALUATION) -> None:
@@ -91,17 +90,6 @@ class Row:
     def task(self) -> Task:
         """The small model and its data."""
         return self.mechanism.task(self.evaluation)
-
-    @cached_property
-    def program(self) -> Program:
-        """The captured model."""
-        return capture(self.task.model, self.task.args)
-
-    @cached_property
-    def standard(self) -> Standard:
-        """What the float model gives."""
-        assert self.task.evaluation
-        return Standard(samples=self.task.evaluation, reference=self.task.reference(self.task.evaluation), score=None)
 
     def record(self, target: str, name: str) -> ArtifactRecord:
         """Write the file, run it, judge it. Raises InputError where it cannot be written."""

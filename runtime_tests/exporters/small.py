@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgepass import catalog
 
@@ -31,3 +31,15 @@ def waves(count: int, seed: int) -> np.ndarray:
 def convolutional() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv1d(4, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 6)).eval()
+
+
+class Recurrent(nn.Module):
+    """One of torch's own recurrent layers, and a head."""
+
+    def __init__(self, layer: nn.RNNBase) -> None:
+        super().__init__()
+        self.layer, self.out = layer, nn.Linear(layer.hidden_size * (2 if layer.bidirectional else 1), 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.out(self.layer(x)[0])
+        return y

@@ -16,7 +16,7 @@ from edgepass.judging.verdict import Standard
 from edgepass.quantize import recipe
 from edgepass.task import Samples, Task
 from runtime_tests.conftest import CONVERTERS_WARN
-from runtime_tests.exporters.small import TARGETS, convolutional, slow
+from runtime_tests.exporters.small import TARGETS, Recurrent, convolutional, slow
 
 pytestmark = [pytest.mark.export, CONVERTERS_WARN]
 
@@ -49,18 +49,6 @@ def test_float16_convolutions_of_a_pte_are_told_of_and_not_asked_for(tmp_path: P
     formats = {r.name: r.dtype for r in tflite.audit.weights if r.requested}
     assert set(formats.values()) == {"float16"}
     assert {r.name for r in pte.audit.weights if r.requested} == {n for n in formats if not n.startswith("0.")}
-
-
-class Recurrent(nn.Module):
-    """One of torch's own recurrent layers, and a head."""
-
-    def __init__(self, layer: nn.RNNBase) -> None:
-        super().__init__()
-        self.layer, self.out = layer, nn.Linear(layer.hidden_size * (2 if layer.bidirectional else 1), 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.out(self.layer(x)[0])
-        return y
 
 
 @pytest.mark.parametrize("name", ["fp32", "static_wi8_ai8"])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import edgepass
 from edgepass.exporters._capture import capture
 from runtime_tests.conftest import CONVERTERS_WARN
-from runtime_tests.exporters.small import TARGETS, slow
+from runtime_tests.exporters.small import TARGETS, Recurrent, slow
 
 pytestmark = [pytest.mark.export, CONVERTERS_WARN]
 
@@ -19,18 +19,6 @@ LAYERS = {
     "gru": nn.GRU(8, 6, batch_first=True, bidirectional=True),
     "lstm": nn.LSTM(8, 6, num_layers=2, bidirectional=True, batch_first=True),
 }
-
-
-class Recurrent(nn.Module):
-    """A recurrent layer and a head."""
-
-    def __init__(self, layer: nn.RNNBase) -> None:
-        super().__init__()
-        self.layer, self.out = layer, nn.Linear(layer.hidden_size * (2 if layer.bidirectional else 1), 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.out(self.layer(x)[0])
-        return y
 
 
 def example(layer: nn.RNNBase) -> Tensor:

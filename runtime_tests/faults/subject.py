@@ -16,11 +16,11 @@ from torch.fx import GraphModule
 from edgepass import exporters, pipeline
 from edgepass.errors import EdgepassError, RefusedError
 from edgepass.exporters import Job, Lowered
-from edgepass.exporters._capture import Program, capture, quiet
+from edgepass.exporters._capture import capture, quiet
 from edgepass.judging import verdict
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord
-from edgepass.judging.verdict import Candidate, Standard, Yardstick
+from edgepass.judging.verdict import Candidate, Yardstick
 from edgepass.pipeline import Plan
 from edgepass.quantize import recipe as recipes
 from edgepass.runtimes import Array, _child, _memory, _worker
@@ -30,6 +30,7 @@ from runtime_tests.faults.fault import INT8, RECIPES, Fault
 from runtime_tests.faults.graphs import calls
 from runtime_tests.faults.models import MODELS, samples, small
 from runtime_tests.faults.weights import Held, replace_bytes
+from runtime_tests.prepared import Prepared
 
 CALIBRATION, EVALUATION = 32, 64
 
@@ -91,7 +92,7 @@ Written = tuple[dict[str, Candidate], Yardstick | str | None]
 
 
 @dataclass
-class Subject:
+class Subject(Prepared):
     """One model for one target, healthy: captured, calibrated and written once."""
 
     model: str
@@ -113,17 +114,6 @@ class Subject:
             calibration=calibration,
             evaluation=evaluation,
         )
-
-    @cached_property
-    def program(self) -> Program:
-        """Captured."""
-        return capture(self.task.model, self.task.args)
-
-    @cached_property
-    def standard(self) -> Standard:
-        """What the float model gives."""
-        assert self.task.evaluation
-        return Standard(samples=self.task.evaluation, reference=self.task.reference(self.task.evaluation), score=None)
 
     @cached_property
     def job(self) -> Job:
