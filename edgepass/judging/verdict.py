@@ -386,7 +386,7 @@ def applicable(record: ArtifactRecord, bounds: Gates, recipe: Recipe | None) -> 
     return bounds.over(defaults)
 
 
-UNKNOWN = Gates(min_sqnr=6.0, min_agreement=0.9)
+UNKNOWN = Gates(min_sqnr=10.0, min_agreement=0.9)
 """The bounds of the coarsest recipe, for a file that nobody says the recipe of."""
 
 

@@ -28,6 +28,11 @@ def waves(count: int, seed: int) -> np.ndarray:
     return x[:, None].astype(np.float32)
 
 
+def pictures(count: int, *shape: int) -> Tensor:
+    """[count, *shape] of noise, each with a brightness of its own: what a mean over all places leaves of a picture."""
+    return torch.randn(count, *shape) + 2 * torch.randn(count, *(1 for _ in shape))
+
+
 def convolutional() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv1d(4, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 6)).eval()

@@ -29,6 +29,7 @@ from edgepass.runtimes.executorch._file import File
 from edgepass.runtimes.executorch._vulkan.formulas import FORMULAS
 from edgepass.task import Samples, Task
 from runtime_tests.conftest import CONVERTERS_WARN
+from runtime_tests.exporters.small import pictures
 
 converts = [
     pytest.mark.export,
@@ -99,7 +100,8 @@ def models() -> dict[str, tuple[nn.Module, Tensor]]:
 
 def task_of(name: str) -> Task:
     model, x = models()[name]
-    return task_with(name, model.eval(), Samples(inputs=[torch.randn(8, *x.shape).numpy()]))
+    made = pictures if name == "image" else torch.randn
+    return task_with(name, model.eval(), Samples(inputs=[made(8, *x.shape).numpy()]))
 
 
 def task_with(name: str, model: nn.Module, samples: Samples) -> Task:

@@ -16,7 +16,7 @@ from edgepass.judging.verdict import Standard
 from edgepass.quantize import recipe
 from edgepass.task import Samples, Task
 from runtime_tests.conftest import CONVERTERS_WARN
-from runtime_tests.exporters.small import TARGETS, Recurrent, convolutional, slow
+from runtime_tests.exporters.small import TARGETS, Recurrent, convolutional, pictures, slow
 
 pytestmark = [pytest.mark.export, CONVERTERS_WARN]
 
@@ -28,7 +28,7 @@ def test_convolutions_with_batch_norm_are_int8_in_every_file(tmp_path: Path) -> 
         nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.BatchNorm2d(8), nn.ReLU6(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5),
     )  # fmt: skip
-    x = torch.randn(32, 1, 3, 17, 13)
+    x = pictures(32, 1, 3, 17, 13)
     done = edgepass.build(
         model, (x[0],), out=tmp_path / "o", targets=TARGETS, calibration=[(a,) for a in x], evaluate=[(a,) for a in x]
     )
@@ -90,7 +90,7 @@ class Typed(torch.nn.Module):
 
 @pytest.mark.parametrize("target", [t if t in ("executorch", "onnx") else slow(t) for t in TARGETS])
 def test_types_that_a_model_names_become_float16_too(target: str, tmp_path: Path) -> None:
-    samples = Samples(inputs=[torch.randn(4, 1, 5, 8).numpy()])
+    samples = Samples(inputs=[pictures(4, 1, 5, 8).numpy()])
     model = Typed().eval()
     task = Task(name="typed", source="test", model=model, args=samples.arguments()[0], evaluation=samples)
     job = Job(capture(model, task.args), recipe.read("fp16"))
