@@ -4,13 +4,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib import metadata
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors.numpy import save
 from torch import Tensor
 
 import edgepass.exporters as exporters
@@ -27,30 +24,24 @@ from edgepass.errors import (
 )
 from edgepass.exporters import Job
 from edgepass.exporters._capture import Program, capture
-from edgepass.judging import batches, gates, host, manifest, operations, parity, sampling, verdict
+from edgepass.judging import batches, operations, parity, recording, verdict
 from edgepass.judging import score as scores
-from edgepass.judging.comparison import too_few
+from edgepass.judging.candidate import Candidate, Standard, Yardstick
 from edgepass.judging.expected import Expected
 from edgepass.judging.gates import Gates
-from edgepass.judging.manifest import ArtifactRecord, Manifest, ModelInfo, TensorSpec
-from edgepass.judging.verdict import Candidate, Standard, Yardstick
+from edgepass.judging.manifest import ArtifactRecord, Manifest
 from edgepass.quantize import recipe as recipes
 from edgepass.quantize.recipe import Recipe
 from edgepass.report import page
 from edgepass.runtimes import Array
-from edgepass.task import Samples, Task, check_args, collect, spread, synthetic
+from edgepass.task import Samples, Task, check_args, collect, synthetic
 
 TARGETS = ("executorch", "coreml", "tflite")
 RECIPE = "static_wi8_ai8"
-GOLDEN_SAMPLES = 4
 COMPARED = 8
 """Samples on which the captured program is held against the model."""
 SAME_DB = 80.0
 """Between the model and its program; sums in another order cost less."""
-PACKAGES = (
-    "edgepass", "torch", "executorch", "torchao", "coremltools", "litert-torch", "ai-edge-litert",
-    "ai-edge-quantizer", "onnx", "onnxruntime", "numpy",
-)  # fmt: skip
 
 Say = Callable[[str], None]
 
@@ -155,8 +146,8 @@ def export(
     with staging.folder(out, overwrite=overwrite) as folder:
         written = write(program, plan, task.name, folder, calibrate, say)
         yardsticks = _yardsticks(program, written, standard, folder, say)
-        records = _golden(folder, standard, judge(written, standard, bounds, yardsticks, say))
-        result = manifest_of(task, standard, records, bounds, plan.max_batch)
+        records = recording.save_golden(folder, standard, judge(written, standard, bounds, yardsticks, say))
+        result = recording.manifest_of(task, standard, records, bounds, plan.max_batch)
         result = replace(result, recipes={r.name: r.text for r in plan.recipes if r.text})
         result.write(folder)
         page.write(folder)
@@ -320,91 +311,3 @@ def _yardsticks(
             if not asked:
                 staging.remove(path)
     return sticks
-
-
-def golden(standard: Standard, judged: list[tuple[ArtifactRecord, list[Array]]]) -> dict[str, Array]:
-    """A few samples with every output of the model and of each file whose record has a key for them."""
-    rows = spread(len(standard.samples), GOLDEN_SAMPLES)
-    tensors = {f"input_{i}": x[rows] for i, x in enumerate(standard.samples.inputs)}
-    tensors |= {f"reference_{j}": r[rows] for j, r in enumerate(standard.reference)}
-    if standard.samples.targets is not None:
-        tensors["target"] = standard.samples.targets[rows]
-    for record, outputs in judged:
-        if record.golden:
-            tensors |= {f"{record.golden}_{j}": o[rows] for j, o in enumerate(outputs)}
-    return tensors
-
-
-def _golden(folder: Path, standard: Standard, judged: list[tuple[ArtifactRecord, list[Array]]]) -> list[ArtifactRecord]:
-    """Save the golden samples, for the report and for apps to test against; records name their keys."""
-    keyed = [(replace(r, golden=f"{r.target}.{r.recipe}") if outputs else r, outputs) for r, outputs in judged]
-    # Not save_file, which makes a file that only its owner may read.
-    tensors = {key: np.ascontiguousarray(value) for key, value in golden(standard, keyed).items()}
-    (folder / manifest.GOLDEN).write_bytes(save(tensors))
-    return [record for record, _ in keyed]
-
-
-def manifest_of(
-    task: Task, standard: Standard, records: list[ArtifactRecord], bounds: Gates, max_batch: int | None = None
-) -> Manifest:
-    """What is written down about one export or validation."""
-    roles = {"calibration": task.calibration, "evaluation": standard.samples}
-    parameters = sum(p.numel() for p in task.module.parameters())
-    batch = standard.samples.inputs[0].shape[1] if max_batch else None
-    return Manifest(
-        verdict=gates.worst([record.verdict for record in records]),
-        model=ModelInfo(
-            name=task.name,
-            source=task.source,
-            inputs=[_spec(f"input_{i}", x, batch) for i, x in enumerate(standard.samples.inputs)],
-            outputs=[_spec(f"output_{j}", r, batch) for j, r in enumerate(standard.reference)],
-            parameters=parameters,
-            columns=list(task.columns),
-            levels=list(task.levels),
-            title=task.title,
-            step=task.step,
-            scales=list(task.scales),
-            starts=_starts(standard.samples),
-            max_batch=max_batch,
-        ),
-        versions=versions(),
-        seed=task.seed,
-        gates=bounds.set(),
-        data=task.data + [samples.info(role) for role, samples in roles.items() if samples is not None],
-        artifacts=records,
-        baselines=task.baselines,
-        notes=[
-            *sampling.notes(task.calibration, standard.samples),
-            *standard.comparison[1],
-            *too_few([record.metric for record in records if record.metric]),
-        ],
-        host=host.this(),
-        date=host.now(),
-    )
-
-
-def _starts(samples: Samples) -> list[str]:
-    """When the golden samples' forecasts begin."""
-    if samples.starts is None:
-        return []
-    starts = samples.starts[spread(len(samples), GOLDEN_SAMPLES)]
-    return [str(moment) for moment in np.datetime_as_string(starts, unit="s")]
-
-
-def _spec(name: str, array: Array, batch: int | None) -> TensorSpec:
-    """`batch` is the first dimension of what varies with it."""
-    shape: tuple[int | None, ...] = array.shape[1:]
-    if batch is not None and shape[:1] == (batch,):
-        shape = (None, *shape[1:])
-    return TensorSpec(name=name, shape=shape, dtype=str(array.dtype))
-
-
-def versions() -> dict[str, str]:
-    """Of the packages that make or run artifacts, those that are installed."""
-    found: dict[str, str] = {}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

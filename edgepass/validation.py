@@ -9,12 +9,12 @@ from edgepass import catalog, pipeline, source
 from edgepass.errors import InputError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
-from edgepass.judging import batches, files, gates, manifest, standing
+from edgepass.judging import batches, files, gates, manifest, recording, standing
 from edgepass.judging import score as scores
+from edgepass.judging.candidate import Candidate, Standard
 from edgepass.judging.expected import Expected
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord, Manifest, Outcome
-from edgepass.judging.verdict import Candidate, Standard
 from edgepass.quantize import recipe as recipes
 from edgepass.runtimes import Array
 from edgepass.task import Task
@@ -94,7 +94,7 @@ def validate(
     judged = pipeline.judge((candidate(file, name) for file, name in listed), standard, bounds, {}, say)
     keys = {a.file: a.golden for a in made.artifacts} if made else {}
     judged = [(replace(record, golden=keys.get(record.file)), outputs) for record, outputs in judged]
-    again = pipeline.manifest_of(task, standard, [record for record, _ in judged], bounds, max_batch)
+    again = recording.manifest_of(task, standard, [record for record, _ in judged], bounds, max_batch)
     if made is None:
         return again
     return _held(path, made, replace(again, recipes=made.recipes), standard, judged)
@@ -118,7 +118,7 @@ def _held(
         records.append(replace(found, verdict="fail", reasons=[*why, *found.reasons]) if why else found)
     reasons = list(standing.of_folder(folder, made, again))
     if "evaluation" not in changed:
-        tensors = pipeline.golden(standard, judged)
+        tensors = recording.golden(standard, judged)
         reasons += standing.of_golden(standing.read_golden(folder), tensors, records, same_host=same_host)
     records += [a for a in made.artifacts if not a.file]
     outcome: list[Outcome] = [record.verdict for record in records]

@@ -3,7 +3,7 @@
 from functools import cached_property
 
 from edgepass.exporters._capture import Program, capture
-from edgepass.judging.verdict import Standard
+from edgepass.judging.candidate import Standard
 from edgepass.task import Task
 
 

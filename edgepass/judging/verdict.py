@@ -2,105 +2,28 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgepass.errors import ArtifactError, DamagedError, DeviceOnlyError, EdgepassError, InputError
-from edgepass.judging import batches, expected, files, gates, interface, operations, parity, ranking, weights
-from edgepass.judging.batches import Batch
-from edgepass.judging.comparison import Comparison, by_row, compare
-from edgepass.judging.expected import Expected
+from edgepass.judging import batches, budgets, expected, files, gates, interface, operations, parity, ranking
+from edgepass.judging.candidate import Candidate, Standard, Yardstick
+from edgepass.judging.comparison import by_row
 from edgepass.judging.figures import three
 from edgepass.judging.gates import Gates
-from edgepass.judging.manifest import (
-    ArtifactRecord,
-    AtBatch,
-    Conversion,
-    Fallback,
-    Histogram,
-    Kept,
-    Latency,
-    Loss,
-    Memory,
-    Metric,
-    Ranking,
-    WeightValues,
-)
+from edgepass.judging.manifest import ArtifactRecord, AtBatch, Conversion, Histogram, Latency, Memory, Metric, Ranking
 from edgepass.judging.metrics._reading import class_axes
-from edgepass.judging.parity import Agreement
-from edgepass.judging.score import Score
-from edgepass.quantize.audit import Requested, audit
-from edgepass.quantize.recipe import Recipe, Scheme
-from edgepass.quantize.weights import Stated
+from edgepass.quantize.audit import audit
+from edgepass.quantize.recipe import Recipe
 from edgepass.runtimes import Array, Contents, _child
 from edgepass.runtimes._child import Measurement
-from edgepass.task import Samples, spread
+from edgepass.task import spread
 
 BINS, DECADES = 24, 6
 """Of the histogram of errors, which grow from bin to bin: what matters of an error is its magnitude."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Yardstick:
-    """The float32 model as a file of the same target, run in the same way: what memory and latency are held against.
-
-    `kept`, `agreed`: how well it keeps the float32 model, which no recipe excuses.
-    """
-
-    bytes: int
-    peak_bytes: int
-    p50_us: float
-    p95_us: float
-    kept: Sequence[Kept] = ()
-    agreed: Sequence[Agreement] = ()
-    batches: Sequence[AtBatch] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Standard:
-    """What files are judged by: the evaluation samples, the reference's outputs on them, and the metric."""
-
-    samples: Samples
-    reference: list[Array]
-    score: Score | None
-    threads: int = 1
-    batches: Sequence[Batch] = ()
-    """The other sizes of a batch that varies."""
-
-    @cached_property
-    def comparison(self) -> tuple[Comparison | None, list[str]]:
-        """The metric that files are held to, and what a reader should know of it. Raises InputError."""
-        return compare(self.score, self.samples, self.reference)
-
-    @property
-    def rows(self) -> NDArray[np.intp]:
-        """Of the samples, those that graphs and float32 files are run on."""
-        return spread(len(self.samples), expected.ROWS)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A file to judge, and what is known about it from elsewhere. `fresh`: written just now, here."""
-
-    path: Path
-    target: str
-    runtime: str
-    recipe: Recipe | None
-    requested: Sequence[Requested] = ()
-    stated: Sequence[Stated] = ()
-    """The weights that it must hold; none of a file made elsewhere."""
-    fallbacks: Sequence[Fallback] = ()
-    notes: Sequence[str] = field(default_factory=tuple)
-    graph: operations.Graph | None = None
-    """Of a static recipe, whose int8 tensors the file has too; None for any other."""
-    expected: Expected | None = None
-    """What the recipe's own graph gives; None for a file made elsewhere."""
-    fresh: bool = False
 
 
 def measure_float(path: Path, runtime: str, standard: Standard) -> Yardstick:
@@ -175,13 +98,14 @@ def judge(
         reasons = [said(error, path, fresh=candidate.fresh)]
         return replace(record, content_sha256=record.content_sha256 or files.sha256(path), reasons=reasons), []
     metric, unmeasured = _metric(standard, outputs)
+    changed = budgets.conversion(candidate, standard, outputs, yardstick, contents)
     varied = _batches(candidate, standard, outputs, measured, yardstick)
     record = replace(
         _holding(record, contents, candidate),
         parity=parity.of(standard.reference, outputs),
         ranking=_ranking(standard, outputs),
-        loss=loss(candidate, standard, outputs),
-        conversion=_with_operations(conversion(candidate, standard, outputs, yardstick, contents), tensors, measured),
+        loss=budgets.loss(candidate, standard, outputs),
+        conversion=budgets.with_operations(changed, tensors, measured),
         metric=metric,
         memory=Memory(
             planned_bytes=contents.planned_bytes,
@@ -206,38 +130,6 @@ def judge(
     return replace(record, verdict=verdict, reasons=reasons, bounds=applied.set()), outputs
 
 
-def loss(candidate: Candidate, standard: Standard, outputs: list[Array]) -> Loss:
-    """What the recipe costs, in the file and in its own graph, on the same rows."""
-    rows = standard.rows
-    reference = [r[rows] for r in standard.reference]
-    graph, note = _graph(candidate, standard)
-    return Loss(
-        file_db=parity.of(reference, [o[rows] for o in outputs]).centred_db,
-        expected_db=parity.of(reference, graph).centred_db if graph else None,
-        samples=len(rows),
-        note=note,
-    )
-
-
-def conversion(
-    candidate: Candidate, standard: Standard, outputs: list[Array], yardstick: Yardstick | None, contents: Contents
-) -> Conversion | None:
-    """What converter and runtime changed; None where nothing of it can be known."""
-    graph, _ = _graph(candidate, standard)
-    rows = standard.rows
-    values = _weights(candidate, contents)
-    if len(rows) < 2 or (yardstick is None and not graph):
-        return Conversion(weights=values) if values else None
-    reference, file = ([array[rows] for array in arrays] for arrays in (standard.reference, outputs))
-    return Conversion(
-        excess=expected.excess(reference, graph, file, _scheme(candidate)) if graph else [],
-        float32=list(yardstick.kept) if yardstick else [],
-        float32_agreement=list(yardstick.agreed) if yardstick else [],
-        samples=len(rows),
-        weights=values,
-    )
-
-
 def _batches(
     candidate: Candidate,
     standard: Standard,
@@ -255,37 +147,10 @@ def _batches(
             candidate.expected.outputs(batch.samples, batch.size) if candidate.expected and not batch.alone else [],
             of_float,
             candidate.path,
-            _scheme(candidate),
+            budgets.scheme_of(candidate),
         )
         for batch, given, of_float in zip(standard.batches, measured.batches, floats, strict=True)
     ]
-
-
-def _with_operations(
-    found: Conversion | None, tensors: operations.Tensors | None, measured: Measurement
-) -> Conversion | None:
-    """With how the file computes between the int8 tensors of a static recipe."""
-    if tensors is None:
-        return found
-    compared = operations.compare(tensors, measured.steps, measured.parts, measured.steps_note)
-    return replace(found or Conversion(), operations=compared)
-
-
-def _weights(candidate: Candidate, contents: Contents) -> WeightValues | None:
-    """The values of the file's weights against the graph's; None where nobody says what they should be."""
-    stated = candidate.stated
-    return weights.compare(stated, contents.weights, contents.values) if stated else None
-
-
-def _scheme(candidate: Candidate) -> Scheme:
-    return candidate.recipe.scheme if candidate.recipe else "float32"
-
-
-def _graph(candidate: Candidate, standard: Standard) -> tuple[list[Array], str]:
-    """Outputs of the recipe's own graph in the reference's shapes, or none, and why."""
-    if candidate.expected is None:
-        return [], "the file was made elsewhere: what its recipe costs in torch is not known"
-    return candidate.expected.outputs(standard.samples.spread(expected.ROWS)), candidate.expected.note
 
 
 def unwritten(target: str, runtime: str, recipe: str, why: str) -> ArtifactRecord:
@@ -326,7 +191,7 @@ def failed(record: ArtifactRecord, why: str) -> ArtifactRecord:
 def _unrun(record: ArtifactRecord, candidate: Candidate, bounds: Gates, why: str) -> ArtifactRecord:
     """The record of a file that only a device can run: judged by what it holds; at best not evaluated."""
     contents = _child.inspect(candidate.runtime, candidate.path, values=True)
-    values = _weights(candidate, contents)
+    values = budgets.weight_values(candidate, contents)
     record = replace(
         _holding(record, contents, candidate),
         conversion=Conversion(weights=values) if values else None,

@@ -15,7 +15,7 @@ import click
 import jinja2
 import msgspec
 
-from edgepass import pipeline
+from edgepass.judging import recording
 from runtime_tests.bench import catalogue
 from runtime_tests.faults import FAULTS
 from runtime_tests.faults.fault import RECIPES, Fault
@@ -87,7 +87,7 @@ def keep(target: str, cells: Sequence[Cell]) -> None:
     kept = Kept(
         target=target,
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        versions=pipeline.versions(),
+        versions=recording.versions(),
         cells=tuple(listed),
     )
     FOLDER.mkdir(exist_ok=True)

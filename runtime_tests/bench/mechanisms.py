@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from edgepass import pipeline
+from edgepass.judging import recording
 from runtime_tests.matrix import RECIPES, TARGETS, Cell, Row, Subject, line, subjects
 
 FOLDER = Path(__file__).with_suffix("")
@@ -63,7 +63,7 @@ def measure(mechanism: Subject) -> Measured:
         mechanism=str(mechanism),
         date=datetime.date.today().isoformat(),
         code=code(mechanism),
-        versions=pipeline.versions(),
+        versions=recording.versions(),
         parameters=sum(p.numel() for p in row.task.module.parameters()),
         cells=tuple(row.cell(target, recipe) for target in TARGETS for recipe in RECIPES),
     )

@@ -6,7 +6,7 @@ import torch
 from edgepass import models
 from edgepass.exporters import Job
 from edgepass.exporters._capture import Program, capture
-from edgepass.judging.verdict import Standard
+from edgepass.judging.candidate import Standard
 from edgepass.quantize import recipe
 from edgepass.task import Samples, Task
 from runtime_tests.exporters.small import CHANNELS, HORIZON, LOOKBACK, RECIPES, waves

@@ -18,9 +18,9 @@ from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
 from edgepass.exporters.executorch._images import as_images
 from edgepass.judging import manifest, verdict
+from edgepass.judging.candidate import Candidate, Standard
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord
-from edgepass.judging.verdict import Candidate, Standard
 from edgepass.models import create
 from edgepass.quantize import recipe
 from edgepass.runtimes import _child

@@ -12,8 +12,8 @@ from edgepass.errors import RefusedError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import Program, capture
 from edgepass.judging import parity, verdict
+from edgepass.judging.candidate import Standard
 from edgepass.judging.gates import Gates
-from edgepass.judging.verdict import Standard
 from edgepass.quantize import audit, recipe
 from edgepass.runtimes import _child
 from edgepass.task import Task

@@ -11,8 +11,8 @@ from edgepass import exporters, pipeline, runtimes
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
 from edgepass.judging import parity, verdict
+from edgepass.judging.candidate import Standard
 from edgepass.judging.gates import Gates
-from edgepass.judging.verdict import Standard
 from edgepass.quantize import recipe
 from edgepass.task import Samples, Task
 from runtime_tests.conftest import CONVERTERS_WARN

@@ -13,9 +13,9 @@ from edgepass import exporters
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
 from edgepass.judging import verdict
+from edgepass.judging.candidate import Candidate, Standard
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import Weight
-from edgepass.judging.verdict import Candidate, Standard
 from edgepass.models.config import Config, PassConfig
 from edgepass.models.passformer import Passformer
 from edgepass.quantize import audit, recipe

@@ -13,9 +13,9 @@ from edgepass import exporters, pipeline
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
 from edgepass.judging import gates, verdict
+from edgepass.judging.candidate import Candidate, Standard
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord
-from edgepass.judging.verdict import Candidate, Standard
 from edgepass.quantize import audit, recipe
 from edgepass.task import Samples, Task
 from runtime_tests.conftest import CONVERTERS_WARN

@@ -18,9 +18,9 @@ from edgepass.errors import EdgepassError, RefusedError
 from edgepass.exporters import Job, Lowered
 from edgepass.exporters._capture import capture, quiet
 from edgepass.judging import verdict
+from edgepass.judging.candidate import Candidate, Yardstick
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord
-from edgepass.judging.verdict import Candidate, Yardstick
 from edgepass.pipeline import Plan
 from edgepass.quantize import recipe as recipes
 from edgepass.runtimes import Array, _child, _memory, _worker

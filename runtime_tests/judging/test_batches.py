@@ -17,9 +17,9 @@ from edgepass.errors import InputError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
 from edgepass.judging import batches, parity, verdict
+from edgepass.judging.candidate import Standard, Yardstick
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord
-from edgepass.judging.verdict import Standard, Yardstick
 from edgepass.pipeline import Expected, Plan
 from edgepass.quantize import recipe as recipes
 from edgepass.task import Samples, Task

@@ -13,8 +13,8 @@ from edgepass import exporters, pipeline
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
 from edgepass.judging import verdict
+from edgepass.judging.candidate import Standard
 from edgepass.judging.gates import Gates
-from edgepass.judging.verdict import Standard
 from edgepass.quantize import recipe as recipes
 from edgepass.task import Samples, Task
 from runtime_tests.conftest import CONVERTERS_WARN

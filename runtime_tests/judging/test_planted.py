@@ -13,9 +13,9 @@ from edgepass import exporters, pipeline
 from edgepass.exporters import Job, _flatbuffer
 from edgepass.exporters._capture import Program, capture
 from edgepass.judging import verdict
+from edgepass.judging.candidate import Standard
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord
-from edgepass.judging.verdict import Standard
 from edgepass.quantize import recipe
 from edgepass.task import Task, collect
 from runtime_tests.conftest import CONVERTERS_WARN

@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, TensorDataset
 import edgepass
 from edgepass.errors import InputError
 from edgepass.judging import score, verdict
+from edgepass.judging.candidate import Candidate, Standard
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import Manifest, Metric, ModelInfo
-from edgepass.judging.verdict import Candidate, Standard
 from edgepass.task import Samples, collect
 from runtime_tests.judging.test_parity import record
 

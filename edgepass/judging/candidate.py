@@ -1,0 +1,80 @@
+"""A file to judge, and what it is judged by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepass.judging import expected, operations
+from edgepass.judging.batches import Batch
+from edgepass.judging.comparison import Comparison, compare
+from edgepass.judging.expected import Expected
+from edgepass.judging.manifest import AtBatch, Fallback, Kept
+from edgepass.judging.parity import Agreement
+from edgepass.judging.score import Score
+from edgepass.quantize.audit import Requested
+from edgepass.quantize.recipe import Recipe
+from edgepass.quantize.weights import Stated
+from edgepass.runtimes import Array
+from edgepass.task import Samples, spread
+
+
+@dataclass(frozen=True, kw_only=True)
+class Yardstick:
+    """The float32 model as a file of the same target, run in the same way: what memory and latency are held against.
+
+    `kept`, `agreed`: how well it keeps the float32 model, which no recipe excuses.
+    """
+
+    bytes: int
+    peak_bytes: int
+    p50_us: float
+    p95_us: float
+    kept: Sequence[Kept] = ()
+    agreed: Sequence[Agreement] = ()
+    batches: Sequence[AtBatch] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standard:
+    """What files are judged by: the evaluation samples, the reference's outputs on them, and the metric."""
+
+    samples: Samples
+    reference: list[Array]
+    score: Score | None
+    threads: int = 1
+    batches: Sequence[Batch] = ()
+    """The other sizes of a batch that varies."""
+
+    @cached_property
+    def comparison(self) -> tuple[Comparison | None, list[str]]:
+        """The metric that files are held to, and what a reader should know of it. Raises InputError."""
+        return compare(self.score, self.samples, self.reference)
+
+    @property
+    def rows(self) -> NDArray[np.intp]:
+        """Of the samples, those that graphs and float32 files are run on."""
+        return spread(len(self.samples), expected.ROWS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A file to judge, and what is known about it from elsewhere. `fresh`: written just now, here."""
+
+    path: Path
+    target: str
+    runtime: str
+    recipe: Recipe | None
+    requested: Sequence[Requested] = ()
+    stated: Sequence[Stated] = ()
+    """The weights that it must hold; none of a file made elsewhere."""
+    fallbacks: Sequence[Fallback] = ()
+    notes: Sequence[str] = field(default_factory=tuple)
+    graph: operations.Graph | None = None
+    """Of a static recipe, whose int8 tensors the file has too; None for any other."""
+    expected: Expected | None = None
+    """What the recipe's own graph gives; None for a file made elsewhere."""
+    fresh: bool = False

@@ -1,0 +1,112 @@
+"""From what was judged to the manifest and the golden samples beside it."""
+
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+
+from edgepass.judging import gates, host, manifest, sampling
+from edgepass.judging.candidate import Standard
+from edgepass.judging.comparison import too_few
+from edgepass.judging.gates import Gates
+from edgepass.judging.manifest import ArtifactRecord, Manifest, ModelInfo, TensorSpec
+from edgepass.runtimes import Array
+from edgepass.task import Samples, Task, spread
+
+GOLDEN_SAMPLES = 4
+PACKAGES = (
+    "edgepass", "torch", "executorch", "torchao", "coremltools", "litert-torch", "ai-edge-litert",
+    "ai-edge-quantizer", "onnx", "onnxruntime", "numpy",
+)  # fmt: skip
+
+
+def golden(standard: Standard, judged: list[tuple[ArtifactRecord, list[Array]]]) -> dict[str, Array]:
+    """A few samples with every output of the model and of each file whose record has a key for them."""
+    rows = spread(len(standard.samples), GOLDEN_SAMPLES)
+    tensors = {f"input_{i}": x[rows] for i, x in enumerate(standard.samples.inputs)}
+    tensors |= {f"reference_{j}": r[rows] for j, r in enumerate(standard.reference)}
+    if standard.samples.targets is not None:
+        tensors["target"] = standard.samples.targets[rows]
+    for record, outputs in judged:
+        if record.golden:
+            tensors |= {f"{record.golden}_{j}": o[rows] for j, o in enumerate(outputs)}
+    return tensors
+
+
+def save_golden(
+    folder: Path, standard: Standard, judged: list[tuple[ArtifactRecord, list[Array]]]
+) -> list[ArtifactRecord]:
+    """Save the golden samples, for the report and for apps to test against; records name their keys."""
+    keyed = [(replace(r, golden=f"{r.target}.{r.recipe}") if outputs else r, outputs) for r, outputs in judged]
+    # Not save_file, which makes a file that only its owner may read.
+    tensors = {key: np.ascontiguousarray(value) for key, value in golden(standard, keyed).items()}
+    (folder / manifest.GOLDEN).write_bytes(save(tensors))
+    return [record for record, _ in keyed]
+
+
+def manifest_of(
+    task: Task, standard: Standard, records: list[ArtifactRecord], bounds: Gates, max_batch: int | None = None
+) -> Manifest:
+    """What is written down about one export or validation."""
+    roles = {"calibration": task.calibration, "evaluation": standard.samples}
+    parameters = sum(p.numel() for p in task.module.parameters())
+    batch = standard.samples.inputs[0].shape[1] if max_batch else None
+    return Manifest(
+        verdict=gates.worst([record.verdict for record in records]),
+        model=ModelInfo(
+            name=task.name,
+            source=task.source,
+            inputs=[_spec(f"input_{i}", x, batch) for i, x in enumerate(standard.samples.inputs)],
+            outputs=[_spec(f"output_{j}", r, batch) for j, r in enumerate(standard.reference)],
+            parameters=parameters,
+            columns=list(task.columns),
+            levels=list(task.levels),
+            title=task.title,
+            step=task.step,
+            scales=list(task.scales),
+            starts=_starts(standard.samples),
+            max_batch=max_batch,
+        ),
+        versions=versions(),
+        seed=task.seed,
+        gates=bounds.set(),
+        data=task.data + [samples.info(role) for role, samples in roles.items() if samples is not None],
+        artifacts=records,
+        baselines=task.baselines,
+        notes=[
+            *sampling.notes(task.calibration, standard.samples),
+            *standard.comparison[1],
+            *too_few([record.metric for record in records if record.metric]),
+        ],
+        host=host.this(),
+        date=host.now(),
+    )
+
+
+def _starts(samples: Samples) -> list[str]:
+    """When the golden samples' forecasts begin."""
+    if samples.starts is None:
+        return []
+    starts = samples.starts[spread(len(samples), GOLDEN_SAMPLES)]
+    return [str(moment) for moment in np.datetime_as_string(starts, unit="s")]
+
+
+def _spec(name: str, array: Array, batch: int | None) -> TensorSpec:
+    """`batch` is the first dimension of what varies with it."""
+    shape: tuple[int | None, ...] = array.shape[1:]
+    if batch is not None and shape[:1] == (batch,):
+        shape = (None, *shape[1:])
+    return TensorSpec(name=name, shape=shape, dtype=str(array.dtype))
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that make or run artifacts, those that are installed."""
+    found: dict[str, str] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
