@@ -21,7 +21,7 @@ spares: Spares = {"float16": (PRODUCTS, "ai-edge-quantizer casts no matrices of 
 quantizes: frozenset[Scheme] = frozenset({"dynamic", "weight-only"})
 dynamic_batch = "litert-torch converts fixed shapes only"
 
-REWRITES = ("rms_norm", "activations")
+REWRITES = ("rms_norm", "activations", "expand")
 
 
 def export(job: Job, path: Path) -> Lowered:

@@ -16,7 +16,7 @@ class Padded(nn.Module):
         self.valid = nn.Conv1d(3, 5, 3, padding="valid", stride=2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return self.even(torch.stack([x, x, x], -1)), self.line(x), self.valid(x)
+        return self.even(x[..., None].expand(-1, -1, -1, 3)), self.line(x), self.valid(x)
 
 
 class Factored(nn.Module):

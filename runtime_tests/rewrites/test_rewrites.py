@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgepass import rewrites
-from edgepass.rewrites import activations, mean, norm, reshapes, rms_norm
+from edgepass.rewrites import activations, expand, mean, norm, reshapes, rms_norm
 from runtime_tests.conftest import CONVERTERS_WARN
 
 WIDTHS = st.sampled_from([1, 2, 13, 63])
@@ -119,6 +119,19 @@ class Numbers(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+@pytest.mark.parametrize("size", [1, 3, expand.MOST, expand.MOST + 1])
+def test_an_expansion_is_copies_unless_they_are_many(size: int) -> None:
+    class Expands(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, None].expand(2, size, -1, 5) + 1
+
+    x = torch.randn(2, 7, 1)
+    rewritten = rewrites.apply(torch.export.export(Expands(), (x,)), ["expand"])
+    torch.testing.assert_close(rewritten.module()(x), Expands()(x))
+    kept = any(node.target is torch.ops.aten.expand.default for node in rewritten.graph.nodes)
+    assert kept == (size > expand.MOST)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_numbers_become_tensors_of_the_type_that_they_meet(dtype: torch.dtype) -> None:
     model, x = Numbers(), torch.randn(2, 7, 3).to(dtype)
