@@ -132,6 +132,7 @@ def test_an_expansion_is_copies_unless_they_are_many(size: int) -> None:
     assert kept == (size > expand.MOST)
 
 
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_numbers_become_tensors_of_the_type_that_they_meet(dtype: torch.dtype) -> None:
     model, x = Numbers(), torch.randn(2, 7, 3).to(dtype)
