@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
+from edgepass import rewrites
 from edgepass.errors import not_imported
 from edgepass.exporters import Job, Lowered, Spares
 from edgepass.quantize.float16 import to_float16
@@ -49,7 +50,9 @@ def _formatted(job: Job) -> ExportedProgram:
             return job.program.exported
         case "float16":
             return job.program.retrace(to_float16(job.graph(), job.recipe))
-        case _:
+        case "weight-only":
+            return rewrites.apply(job.program.retrace(job.quantised(fold=True)), ("rows",))
+        case "static":
             return job.program.retrace(job.quantised(fold=True))
 
 

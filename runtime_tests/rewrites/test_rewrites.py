@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgepass import rewrites
-from edgepass.rewrites import activations, expand, mean, norm, reshapes, rms_norm
+from edgepass.rewrites import activations, expand, mean, norm, reshapes, rms_norm, rows
 from runtime_tests.conftest import CONVERTERS_WARN
 
 WIDTHS = st.sampled_from([1, 2, 13, 63])
@@ -162,3 +162,13 @@ def test_activations_and_numbers_stay_in_the_delegate(target: str, recipe: str, 
     assert made.delegated_flops == 1.0
     assert made.parity is not None
     assert made.parity.sqnr_db >= {"fp32": 100, "fp16": 50, "static_wi8_ai8": 32}[recipe]
+
+
+@given(lead=st.lists(st.sampled_from([1, 2, 7]), max_size=3), width=WIDTHS, biased=st.booleans())
+def test_a_linear_layer_of_rows_is_torch_s(lead: list[int], width: int, biased: bool) -> None:
+    x, weight, bias = tokens(*lead, 5), tokens(width, 5), tokens(width) if biased else None
+    made = rows.linear(x, weight, bias)
+    if len(lead) == 1:
+        assert made is NotImplemented
+    else:
+        torch.testing.assert_close(made, functional.linear(x, weight, bias))
