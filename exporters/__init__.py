@@ -170,7 +170,7 @@ def spared(name: str, job: Job) -> list[str]:
     """A sentence where this target leaves some of the model's weights in float32 against the recipe."""
     named: dict[str, list[str]] = {}
     for want in requested(name, job):
-        if want.reason and want.reason != audit.KEPT:
+        if want.reason not in ("", audit.KEPT, audit.DECIDED):
             named.setdefault(want.reason, []).append(want.name)
     return [f"{job.recipe.name} leaves some weights in float32, {listed(names)}: {why}" for why, names in named.items()]
 

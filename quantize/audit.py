@@ -50,6 +50,7 @@ FLOAT_IN_INT8 = {
 }
 GROUPED = "a transposed convolution in groups, which the quantiser whose graph all targets share leaves in float"
 KEPT = "kept in float32 by the recipe or the model"
+DECIDED = "no input decides what is read of it, so a converter may keep the result in its place"
 MOST_JOINED = 8
 """Weights that a file may hold as one: the gates of a recurrent layer and its two directions."""
 
@@ -83,6 +84,7 @@ def requested(
     signature = program.graph_signature
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     wanted: dict[str, Requested] = {}
+    decided = _decided(program)
     for node in program.graph.nodes:
         for weight in _weights_of(node):
             name = names.get(_followed(weight).name)
@@ -90,7 +92,7 @@ def requested(
                 continue
             values = program.state_dict[name] if name in program.state_dict else program.constants[name]
             assert isinstance(values, Tensor)
-            reason = _reason(node, recipe, spared, why)
+            reason = DECIDED if node in decided else _reason(node, recipe, spared, why)
             if values.dim() < 2 or (name in wanted and not wanted[name].reason):
                 continue  # what one operation has in int8, another cannot have in float besides
             shape = tuple(int(n) for n in values.shape)
@@ -104,6 +106,17 @@ def requested(
                 joins=node.target in RECURRENT,
             )
     return list(wanted.values())
+
+
+def _decided(program: ExportedProgram) -> set[Node]:
+    """Operations whose results no input of the model has a part in."""
+    inputs = set(program.graph_signature.user_inputs)
+    found: set[Node] = set()
+    for node in program.graph.nodes:
+        is_constant = node.op == "placeholder" and node.name not in inputs
+        if is_constant or (node.op == "call_function" and found.issuperset(node.all_input_nodes)):
+            found.add(node)
+    return found
 
 
 def _weights_of(node: Node) -> Iterator[Node]:
@@ -151,8 +164,8 @@ def _groups(node: Node) -> int:
 def audit(recipe: str, wanted: Sequence[Requested], found: Sequence[Weight]) -> Audit:
     """What was asked for beside what the file holds.
 
-    A requested weight that the file has nothing of stands in the list with dtype "absent". One that stays in float with
-    a reason is in the list with it, and is not counted unless the file holds it as the recipe says. Constants that the
+    A weight that the file has nothing of stands in the list with dtype "absent". One that is left out with a reason is
+    in the list with it, and is not counted unless the file holds it as the recipe says. Constants that the
     recipe does not speak of follow, with `requested` null. Coverage counts elements; it is None when nothing was
     requested.
     """
@@ -166,8 +179,8 @@ def audit(recipe: str, wanted: Sequence[Requested], found: Sequence[Weight]) -> 
         match = stock.take(want) or (held.get(want.values) if want.values else None)
         size = prod(want.shape)
         if want.reason and (match is None or match.dtype != want.dtype):
-            if match is not None:
-                rows[want.name] = replace(match, name=want.name, reason=want.reason)
+            match = match or Weight(name=want.name, shape=want.shape, dtype="absent")
+            rows[want.name] = replace(match, name=want.name, reason=want.reason)
             continue
         total += size
         if match is None:

@@ -69,6 +69,28 @@ def test_what_stays_in_float_is_named_with_the_reason() -> None:
     }
 
 
+class Types(nn.Module):
+    """A lookup of token types that are always 0, as BERT-like models have it, beside one of words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.types = nn.Embedding(11, 5), nn.Embedding(2, 5)
+        self.register_buffer("zeros", torch.zeros(1, 7, dtype=torch.int64))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.words(ids) + self.types(self.zeros)
+
+
+def test_a_weight_that_no_input_reads_may_be_kept_as_its_result() -> None:
+    program = capture(Types().eval(), (torch.zeros(1, 7, dtype=torch.int64),)).exported
+    asked_for = requested(program, recipe.read("fp16"))
+    assert {want.name for want in asked_for if want.reason} == {"types.weight"}
+    folded = audit("fp16", asked_for, held((11, 5), dtype="float16"))
+    assert folded.coverage == 1.0
+    assert [(w.name, w.dtype) for w in folded.weights if w.reason] == [("types.weight", "absent")]
+    assert audit("fp16", asked_for, held((2, 5), dtype="float16")).coverage == pytest.approx(2 / 13), "words are not"
+
+
 def held(*shapes: tuple[int, ...], dtype: str = "int8") -> list[Weight]:
     return [Weight(name=f"w{n}", shape=shape, dtype=dtype) for n, shape in enumerate(shapes)]
 
