@@ -60,7 +60,11 @@ class Plan:
 
     @staticmethod
     def of(targets: Sequence[str], names: Sequence[str], max_batch: int | None = None) -> "Plan":
-        """Raises UnknownNameError, and RefusedError where no target can do any of it."""
+        """Raises UnknownNameError, InputError, and RefusedError where no target can do any of it."""
+        if max_batch is not None and (not isinstance(max_batch, int) or max_batch < 2):
+            raise InputError(
+                f"max_batch is a whole number from 2 on, not {max_batch!r}; leave it out for a fixed batch"
+            )
         chosen = tuple(dict.fromkeys(targets)) or TARGETS
         read = tuple(recipes.read(name) for name in dict.fromkeys(names)) or (recipes.read(RECIPE),)
         for name, count in Counter(recipe.name for recipe in read).items():
@@ -89,19 +93,21 @@ def build(
     metric: Any = None,
     higher_is_better: bool | None = None,
     bounds: Gates | None = None,
+    max_batch: int | None = None,
     overwrite: bool = False,
 ) -> Manifest:
     """Export a torch.nn.Module, run and judge each written file, and leave all of it in the folder `out`.
 
-    example_inputs: tuple of tensors that fixes all shapes. calibration: iterable of argument tuples.
-    evaluate: iterable of argument tuples, or of pairs (arguments, target). metric: a name (`edgepass list metrics`), a
+    example_inputs: tuple of tensors that fixes all shapes, but the first dimension where `max_batch` is given: files
+    then take from 1 to that many rows, and are judged at both ends and between. calibration: iterable of argument
+    tuples. evaluate: such, or pairs (arguments, target). metric: a name (`edgepass list metrics`), a
     torchmetrics object, or a function of tensors (outputs [N, ...], targets [N, ...]) that says its direction, by
     (function, "higher" | "lower"), an attribute higher_is_better, or that argument; its attribute `output` may be the
     number of another output than the first, or "all" for a tuple.
     Raises InputError and its kin (see edgepass.errors), and MissingExtraError where no target asked for is installed;
     a failed gate, and a target that cannot take the model or is not installed beside one that is, is in the verdict.
     """
-    plan = Plan.of(targets, [recipe] if isinstance(recipe, str) else recipe)
+    plan = Plan.of(targets, [recipe] if isinstance(recipe, str) else recipe, max_batch)
     args = check_args(example_inputs, "example_inputs")
     samples = synthetic(args, 0) if evaluate is None else collect(evaluate, args, "evaluate")
     name = type(model).__name__.lower()

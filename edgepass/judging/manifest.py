@@ -71,6 +71,8 @@ class ModelInfo:
     In UTC where the series names a time zone, else as it writes them."""
     max_batch: int | None = None
     """The largest first dimension of the files' inputs, where it may vary from 1; null where it is fixed."""
+    batch: int | None = None
+    """That of the evaluation and golden samples, where it may vary."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,6 +285,10 @@ class Conversion:
     """Rows on which both were asked."""
     weights: WeightValues | None = None
     operations: Operations | None = None
+
+
+AT_BATCH = "at a batch of {}: "
+"""How a reason begins that holds at a size only."""
 
 
 @dataclass(frozen=True, kw_only=True)

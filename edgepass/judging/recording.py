@@ -68,6 +68,7 @@ def manifest_of(
             scales=list(task.scales),
             starts=_starts(standard.samples),
             max_batch=max_batch,
+            batch=batch,
         ),
         versions=versions(),
         seed=task.seed,

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from edgepass.errors import listed
 from edgepass.judging.figures import decibels, number, three
-from edgepass.judging.manifest import ArtifactRecord, Manifest, Metric
+from edgepass.judging.manifest import AT_BATCH, ArtifactRecord, Manifest, Metric, Operations, WeightValues
 from edgepass.report import words
 
 Tone = Literal["pass", "fail", "not-evaluated", "caution"]
@@ -187,35 +188,69 @@ def costs(manifest: Manifest) -> Finding:
 
 
 def conversions(manifest: Manifest) -> Finding:
-    """What converters and runtimes changed beyond what the recipe's own graph does."""
+    """What converters and runtimes changed beyond what the recipe's own graph does, and at which batches."""
     rows, most, least = [], 0.0, 0.0
     for target, records in _groups(manifest, "target").items():
         asked = [a.conversion for a in records if a.conversion]
         excess = max((e for c in asked for e in c.excess), key=lambda e: e.ratio / e.bound, default=None)
         kept = min((k for c in asked for k in c.float32), key=lambda k: k.centred_db - k.bound_db, default=None)
-        if excess is None and kept is None and not any(c.weights for c in asked):
+        weights = [c.weights for c in asked if c.weights]
+        parts = [c.operations for c in asked if c.operations and c.operations.compared]
+        sizes = sorted({b.size for a in records for b in a.batches})
+        if excess is None and kept is None and not weights and not sizes:
             continue
-        other = sum(len(c.weights.differing) for c in asked if c.weights)
-        bad = bool(other or (excess and excess.ratio > excess.bound) or (kept and kept.centred_db < kept.bound_db))
+        wrong = [size for size in sizes if any(_fails_at(a, size) for a in records)]
+        other = _others(weights) + _others(parts)
+        noisy = excess is not None and excess.ratio > excess.bound
+        bad = bool(other or wrong or noisy or (kept and kept.centred_db < kept.bound_db))
         most = max(most, excess.bound) if excess else most
         least = max(least, kept.bound_db) if kept else least
-        noise = f"{three(excess.ratio)} times" if excess else "-"
-        weights = "-" if not any(c.weights for c in asked) else f"{other} differ" if other else "equal"
-        rows.append(Row(cells=(target, noise, decibels(kept.centred_db) if kept else "-", weights), bad=bad))
+        cells = (
+            target,
+            f"{three(excess.ratio)} times" if excess else "-",
+            decibels(kept.centred_db) if kept else "-",
+            f"{_others(weights)} differ" if _others(weights) else "equal" if weights else "-",
+        )
+        rows.append(Row(cells=cells, bad=bad))
     if not rows:
         return Finding(headline="Not known", detail="It was not asked of these files.")
-    wrong = [row.cells[0] for row in rows if row.bad]
+    failed = [row.cells[0] for row in rows if row.bad]
+    known = any(cell != "-" for row in rows for cell in row.cells[1:])
     said = [
         f"Noise: of a file over that of the recipe's own graph, at most {three(most)} times." if most else "",
         f"Float32: the target's file in float32 against the model, at least {decibels(least)}." if least else "",
-        "Weights: those in the file against the graph's.",
+        "Weights: those in the file against the graph's." if known else "",
+        _operations(manifest),
+        _batches(manifest),
     ]
+    right = "Nothing beyond rounding" if known else "Not known"
     return Finding(
-        headline="Nothing beyond rounding" if not wrong else f"Too much for {' and '.join(wrong)}",
+        headline=f"Too much for {' and '.join(failed)}" if failed else right,
         columns=("target", "noise", "float32", "weights"),
         rows=rows,
         detail=" ".join(filter(None, said)),
     )
+
+
+def _operations(manifest: Manifest) -> str:
+    """How many parts of files were given the graph's own integers, and how many were not the graph's."""
+    found = [a.conversion.operations for a in manifest.artifacts if a.conversion and a.conversion.operations]
+    compared, other = sum(each.compared for each in found), _others(found)
+    answer = f"{other} differ" if other else "equal"
+    return f"Operations: {compared:,} parts of files, given the graph's own integers: {answer}." if compared else ""
+
+
+def _batches(manifest: Manifest) -> str:
+    """How many rows were handed over at a time, and what fails at which."""
+    own = {manifest.model.batch} if manifest.model.batch else set()
+    sizes = sorted(own | {b.size for a in manifest.artifacts for b in a.batches})
+    wrong = [
+        f"{a.target} {a.recipe} at {b.size}" for a in manifest.artifacts for b in a.batches if _fails_at(a, b.size)
+    ]
+    if len(sizes) < 2:
+        return ""
+    fails = f"{listed(wrong)} is not right" if wrong else "all hold"
+    return f"Batches of {listed([str(size) for size in sizes], 4)} rows were judged: {fails}."
 
 
 def choices(manifest: Manifest) -> list[Choice]:
@@ -310,6 +345,14 @@ def _beats(manifest: Manifest, record: ArtifactRecord) -> bool:
     if metric is None or metric.samples != best.samples or metric.name != _named(best)[1]:
         return True
     return metric.value > best.value if best.higher_is_better else metric.value < best.value
+
+
+def _fails_at(record: ArtifactRecord, size: int) -> bool:
+    return any(reason.startswith(AT_BATCH.format(size)) for reason in record.reasons)
+
+
+def _others(found: Sequence[WeightValues | Operations]) -> int:
+    return sum(len(each.differing) for each in found)
 
 
 def _over(record: ArtifactRecord) -> bool:

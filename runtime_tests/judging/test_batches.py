@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import edgepass
 from edgepass import catalog, exporters, pipeline
 from edgepass.errors import InputError
 from edgepass.exporters import Job
@@ -166,13 +168,32 @@ def test_a_batch_too_large_to_try_is_told() -> None:
         batches.of(few, few.inputs, 10_000_000, lambda s: s.inputs)
 
 
+@pytest.mark.parametrize("most", [1, 0, -3, 2.5, True, "5"])
+def test_the_largest_batch_is_a_whole_number_from_two_on(most: Any, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"max_batch is a whole number from 2 on, not .*; leave it out for a fixed batch"
+    ):
+        edgepass.build(nn.Linear(2, 2), (torch.zeros(1, 2),), out=tmp_path / "o", max_batch=most)
+
+
 @pytest.mark.export
 @CONVERTERS_WARN
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("kind", [Alone, Against])
 def test_a_healthy_file_is_held_at_every_size(kind: type[nn.Module], target: str, tmp_path: Path) -> None:
     trial = Trial(kind)
-    made = pipeline.export(trial.task, Plan.of((target,), ("static_wi8_ai8",), MOST), tmp_path / "o", Gates())
+    assert trial.task.calibration
+    assert trial.task.evaluation
+    made = edgepass.build(
+        trial.task.model,
+        trial.task.args,
+        out=tmp_path / "o",
+        targets=(target,),
+        recipe="static_wi8_ai8",
+        calibration=trial.task.calibration.arguments(),
+        evaluate=trial.task.evaluation.arguments(),
+        max_batch=MOST,
+    )
     (record,) = made.artifacts
     assert record.verdict == "pass", record.reasons
     assert [b.size for b in record.batches] == [1, 3, MOST]
@@ -182,7 +203,7 @@ def test_a_healthy_file_is_held_at_every_size(kind: type[nn.Module], target: str
         assert batch.conversion.float32
         assert (batch.alone is not None) == bool(batch.apart) == (not batch.conversion.excess) == (kind is Alone)
     assert any(note.startswith("in batches of 1 and 3 and 6: ") for note in record.notes)
-    assert made.model.max_batch == MOST
+    assert (made.model.max_batch, made.model.batch) == (MOST, trial.size)
     assert made.model.inputs[0].shape == (None, 4, 8)
 
 

@@ -11,15 +11,20 @@ from edgepass.judging.manifest import (
     GOLDEN,
     REPORT,
     ArtifactRecord,
+    AtBatch,
     Audit,
+    Conversion,
     DataInfo,
+    Excess,
     Fallback,
     Histogram,
+    Kept,
     Latency,
     Manifest,
     Memory,
     Metric,
     ModelInfo,
+    Operations,
     TensorSpec,
     Weight,
 )
@@ -157,11 +162,20 @@ def write(folder: Path, manifest: Manifest, golden: dict[str, np.ndarray] | None
 
 
 def an_image_model() -> tuple[Manifest, dict[str, np.ndarray]]:
-    """No series, no target, two outputs, more points than a vector drawing should hold; and a NaN."""
+    """No series, no target, two outputs, a batch that varies, more points than a vector drawing should hold; a NaN."""
     base = a_forecaster("net")
     outputs = [TensorSpec(name=n, shape=(None, 1000), dtype="float32") for n in ("logits", "features")]
-    model = replace(base.model, columns=[], outputs=outputs)
-    manifest = replace(base, model=model, artifacts=base.artifacts[:2], baselines=[], gates={}, data=[])
+    model = replace(base.model, columns=[], outputs=outputs, max_batch=6, batch=2)
+    int8, fp16 = base.artifacts[:2]
+    held = Conversion(
+        excess=[Excess(name="output_0", file_db=36.0, expected_db=36.1, ratio=1.02, bound=1.6)],
+        float32=[Kept(name="output_0", centred_db=138.0, bound_db=80.0)],
+        operations=Operations(compared=12),
+    )
+    batches = [AtBatch(size=size, rows=32, parity=int8.parity, conversion=held) for size in (1, 3)]
+    batches.append(AtBatch(size=6, rows=36, reason="there is not memory enough"))
+    files = [replace(int8, batches=batches, conversion=held), fp16]
+    manifest = replace(base, model=model, artifacts=files, baselines=[], gates={}, data=[])
     rng = np.random.default_rng(1)
     golden = {f"reference_{j}": rng.normal(size=(3, 1000)).astype(np.float32) for j in range(2)}
     for a in manifest.artifacts:

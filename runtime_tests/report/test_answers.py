@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgepass.judging.manifest import Conversion, DataInfo, Excess, Kept, Loss, Manifest, Metric
+from edgepass.judging.manifest import AtBatch, Conversion, DataInfo, Excess, Kept, Loss, Manifest, Metric, Operations
 from edgepass.report import answers
 from runtime_tests.report.manifests import a_forecaster, an_artifact
 
@@ -113,6 +113,39 @@ def test_what_a_converter_changed_is_named_where_it_is_too_much() -> None:
     assert found.headline == "Too much for tflite"
     assert [row.bad for row in found.rows] == [False, True]
     assert answers.conversions(a_passing()).headline == "Not known"
+
+
+def test_an_operation_that_is_not_the_graphs_is_too_much() -> None:
+    first, _ = a_passing().artifacts
+    right = Conversion(
+        excess=[Excess(name="output_0", file_db=36.0, expected_db=36.1, ratio=1.02, bound=1.6)],
+        operations=Operations(compared=12),
+    )
+    wrong = replace(right, operations=Operations(compared=12, differing={"body: sub": "it is off by 9 steps"}))
+    for conversion, said in ((right, "equal"), (wrong, "1 differ")):
+        found = answers.conversions(a_passing(artifacts=[replace(first, conversion=conversion)]))
+        assert f"Operations: 12 parts of files, given the graph's own integers: {said}." in found.detail
+        (row,) = found.rows
+        assert row.bad == (conversion is wrong)
+
+
+def test_batches_that_were_judged_are_told_and_the_one_that_fails() -> None:
+    base = a_passing()
+    first, second = base.artifacts
+    model = replace(base.model, max_batch=6, batch=2)
+    held = [AtBatch(size=size, rows=32, parity=first.parity) for size in (1, 3, 6)]
+    broken = [*held[:2], AtBatch(size=6, rows=32, reason="the file takes 5 rows")]
+    files = [
+        replace(first, batches=held),
+        replace(second, target="onnx", batches=broken, verdict="fail", reasons=["at a batch of 6: the file takes 5"]),
+    ]
+    found = answers.conversions(replace(base, model=model, artifacts=files))
+    assert [row.bad for row in found.rows] == [False, True]
+    assert found.headline == "Too much for onnx"
+    assert found.detail == "Batches of 1, 2, 3, 6 rows were judged: onnx fp16 at 6 is not right."
+    alone = answers.conversions(replace(base, model=model, artifacts=files[:1]))
+    assert alone.headline == "Not known"
+    assert alone.detail == "Batches of 1, 2, 3, 6 rows were judged: all hold."
 
 
 def test_the_next_command_can_be_run_as_it_stands() -> None:
