@@ -176,16 +176,15 @@ def write(
     absent: list[EdgepassError] = []
     for recipe in plan.recipes:
         job = Job(program, recipe, calibrate)
-        realised = cache(job.realised)
-        expected = Expected(realised)
-        graph = operations.Graph(realised) if recipe.scheme == "static" else None
+        expected = expectations(job)
+        graph = operations.Graph(job.realised) if recipe.scheme == "static" else None
         for target_name in plan.targets:
             path = folder / f"{name}.{recipe.name}{exporters.target(target_name).suffix}"
             why = plan.refused.get((target_name, recipe.name))
             if why is None:
                 say(f"writing {path.name}")
                 try:
-                    written.append(convert(target_name, job, path, expected, graph))
+                    written.append(convert(target_name, job, path, expected(target_name), graph))
                     continue
                 except RefusedError as error:
                     staging.remove(path)
@@ -252,10 +251,16 @@ def convert(
         stated=exporters.stated(target_name, job),
         fallbacks=lowered.fallbacks,
         notes=[*job.program.notes, *lowered.notes, *exporters.spared(target_name, job)],
-        expected=expected or Expected(job.realised),
+        expected=expected or expectations(job)(target_name),
         graph=graph or (operations.Graph(job.realised) if job.recipe.scheme == "static" else None),
         fresh=True,
     )
+
+
+def expectations(job: Job) -> Callable[[str], Expected]:
+    """Target -> what files of a job are expected to give; targets that compute the same share one."""
+    made = cache(lambda lookups: Expected(lambda: job.realised(int8_lookups=lookups)))
+    return lambda name: made(job.recipe.scheme in exporters.target(name).int8_lookups)
 
 
 def settle(task: Task, program: Program, samples: Samples) -> tuple[Task, Program, list[Array]]:

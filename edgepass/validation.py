@@ -12,7 +12,6 @@ from edgepass.exporters._capture import capture
 from edgepass.judging import batches, files, gates, manifest, recording, standing
 from edgepass.judging import score as scores
 from edgepass.judging.candidate import Candidate, Standard
-from edgepass.judging.expected import Expected
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord, Manifest, Outcome
 from edgepass.quantize import recipe as recipes
@@ -88,7 +87,7 @@ def validate(
             recipe=chosen,
             requested=exporters.requested(target, job) if job and known else [],
             stated=exporters.stated(target, job) if job and known and exact else [],
-            expected=Expected(job.realised) if job and before else None,
+            expected=pipeline.expectations(job)(target) if job and known and before else None,
         )
 
     judged = pipeline.judge((candidate(file, name) for file, name in listed), standard, bounds, {}, say)

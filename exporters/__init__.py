@@ -19,7 +19,7 @@ from edgepass.quantize import audit, pt2e, weights
 from edgepass.quantize.audit import Requested
 from edgepass.quantize.float16 import to_float16
 from edgepass.quantize.recipe import Recipe, Scheme
-from edgepass.quantize.rounding import round_weights
+from edgepass.quantize.rounding import round_lookups, round_weights
 from edgepass.quantize.weights import Stated
 
 LINE = 300
@@ -51,6 +51,7 @@ class Job:
         self.recipe = recipe.keeping(program.keep)
         self._calibration = calibration
         self._prepared: GraphModule | None = None
+        self._realised: dict[bool, GraphModule] = {}
         self._stated: list[Stated] | None = None
         self._of_graph: list[Stated] | None = None
 
@@ -77,16 +78,27 @@ class Job:
             self._prepared = pt2e.prepare(graph, self.recipe, samples)
         return pt2e.convert(copy.deepcopy(self._prepared), fold=fold)
 
-    def realised(self) -> GraphModule:
-        """The program in the number formats of its recipe, as torch itself runs it: what files are expected to give."""
-        with quiet(), torch.no_grad():
-            match self.recipe.scheme:
-                case "float32":
-                    return self.graph()
-                case "float16":
-                    return to_float16(self.graph(), self.recipe)
-                case _:
-                    return self.quantised(fold=True)
+    def realised(self, *, int8_lookups: bool = False) -> GraphModule:
+        """The program in the number formats of its recipe, as torch itself runs it: what files are expected to give.
+
+        Made once, so it is not to be changed.
+        """
+        if int8_lookups not in self._realised:
+            with quiet(), torch.no_grad():
+                self._realised[int8_lookups] = self._made(int8_lookups=int8_lookups)
+        return self._realised[int8_lookups]
+
+    def _made(self, *, int8_lookups: bool) -> GraphModule:
+        match self.recipe.scheme:
+            case "float32":
+                return self.graph()
+            case "float16":
+                return to_float16(self.graph(), self.recipe)
+            case _:
+                graph = self.quantised(fold=True)
+                if int8_lookups:
+                    round_lookups(graph, self.recipe)
+                return graph
 
     def weights(self, *, of_graph: bool) -> list[Stated]:
         """The weights of the model, with `of_graph` also as the quantised graph has them."""
@@ -115,6 +127,8 @@ class Target(Protocol):
 
     quantizes: frozenset[Scheme]
     """Schemes whose weights the format's own tools make int8, where the others take those of the graph."""
+    int8_lookups: frozenset[Scheme]
+    """Those of them in which the rows of lookups are made int8 too, which the graph leaves in float."""
 
     def export(self, job: Job, path: Path) -> Lowered: ...
 

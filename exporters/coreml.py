@@ -20,6 +20,7 @@ refuses: dict[Scheme, tuple[str, str]] = {
 }
 spares: Spares = {}
 quantizes: frozenset[Scheme] = frozenset({"weight-only"})
+int8_lookups: frozenset[Scheme] = frozenset()
 dynamic_batch = None
 
 REWRITES = ("rms_norm", "recurrent", "alias", "copies")

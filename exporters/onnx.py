@@ -20,6 +20,7 @@ suffix = ".onnx"
 refuses: dict[Scheme, tuple[str, str]] = {}
 spares: Spares = {"dynamic": (frozenset(TRANSPOSED), "onnxruntime's dynamic quantiser has no transposed convolutions")}
 quantizes: frozenset[Scheme] = frozenset({"dynamic"})
+int8_lookups: frozenset[Scheme] = frozenset()
 dynamic_batch = None
 
 
@@ -66,15 +67,25 @@ def _forget_sources(model: Any) -> None:
 
 
 def _dynamic(model: Any, path: Path) -> Any:
-    """Weights int8, activations quantised as they arrive, by onnxruntime's own quantiser."""
+    """Weights int8, activations quantised as they arrive, by onnxruntime's own quantiser.
+
+    Lookups are left out: it gives the whole of a table one step, which rows of different sizes do not survive.
+    """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.registry import IntegerOpsRegistry
 
     # Shapes that the exporter wrote beside values contradict the ones that the quantiser infers.
     del model.graph.value_info[:]
     staged = path.with_suffix(".dynamic")
     try:
-        quantize_dynamic(model, str(staged), weight_type=QuantType.QInt8, per_channel=True)
+        quantize_dynamic(
+            model,
+            str(staged),
+            op_types_to_quantize=sorted(IntegerOpsRegistry.keys() - {"Gather", "EmbedLayerNormalization"}),
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+        )
         return onnx.load(str(staged))
     finally:
         staged.unlink(missing_ok=True)

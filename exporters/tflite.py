@@ -19,6 +19,7 @@ suffix = ".tflite"
 refuses: dict[Scheme, tuple[str, str]] = {}
 spares: Spares = {"float16": (PRODUCTS, "ai-edge-quantizer casts no matrices of a batch")}
 quantizes: frozenset[Scheme] = frozenset({"dynamic", "weight-only"})
+int8_lookups = quantizes
 dynamic_batch = "litert-torch converts fixed shapes only"
 
 REWRITES = ("rms_norm", "activations", "expand")

@@ -1,4 +1,4 @@
-"""GPTQ: round the weights of linear layers so that their errors cancel on real inputs.
+"""GPTQ: round the weights of linear layers so that their errors cancel on real inputs; rows of lookups to nearest.
 
     nearest   each weight to its nearest step; the errors add up where neighbouring inputs rise and fall together
     gptq      column by column, what rounding one column did wrong is made good in the columns still to come
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
-from edgepass.quantize.pt2e import module_path
+from edgepass.quantize.pt2e import LOOKUPS, module_path
 from edgepass.quantize.recipe import Recipe
 
 LEVELS = 127
@@ -43,6 +43,19 @@ def round_weights(module: GraphModule, recipe: Recipe, samples: Sequence[tuple[T
             owner_name, _, leaf = name.rpartition(".")
             owner = module.get_submodule(owner_name)
             rounded = gptq(getattr(owner, leaf).detach(), moment_CC)
+            setattr(owner, leaf, torch.nn.Parameter(rounded, requires_grad=False))
+
+
+def round_lookups(module: GraphModule, recipe: Recipe) -> None:
+    """Put the rows that embeddings give onto the int8 grid, each on its own, to the nearest step."""
+    for node in module.graph.nodes:
+        table = node.args[0] if node.target in LOOKUPS else None
+        if isinstance(table, Node) and table.op == "get_attr" and not recipe.keeps(module_path(node)):
+            owner_name, _, leaf = str(table.target).rpartition(".")
+            owner = module.get_submodule(owner_name)
+            weight_RC = getattr(owner, leaf).detach()
+            step_R1 = weight_RC.abs().amax(1, keepdim=True).clamp(min=torch.finfo(weight_RC.dtype).tiny) / LEVELS
+            rounded = (weight_RC / step_R1).round() * step_R1
             setattr(owner, leaf, torch.nn.Parameter(rounded, requires_grad=False))
 
 

@@ -27,6 +27,7 @@ spares: Spares = {
     "dynamic": (CONVOLUTIONS, "XNNPACK's quantiser has ranges at run time for linear layers alone"),
 }
 quantizes: frozenset[Scheme] = frozenset()
+int8_lookups: frozenset[Scheme] = frozenset()
 dynamic_batch = None
 
 REWRITES = ("attention", "norm", "mean", "activations", "scalars", "reshapes", "alias")

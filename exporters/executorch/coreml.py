@@ -16,6 +16,7 @@ suffix = ".coreml.pte"
 refuses: dict[Scheme, tuple[str, str]] = coreml.refuses
 spares: Spares = coreml.spares
 quantizes: frozenset[Scheme] = frozenset()
+int8_lookups: frozenset[Scheme] = frozenset()
 dynamic_batch = "its delegate takes shapes that are listed, not a range of them"
 
 # coremltools makes the epsilon of a layer norm float32, and then refuses it beside weights in float16; what a pad is

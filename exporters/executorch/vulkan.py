@@ -23,6 +23,7 @@ refuses: dict[Scheme, tuple[str, str]] = {
 }
 spares: Spares = {}
 quantizes: frozenset[Scheme] = frozenset()
+int8_lookups: frozenset[Scheme] = frozenset()
 dynamic_batch = "its lowering uses a size that varies before it is known (executorch 1.5.1)"
 
 REWRITES = ("attention", "rms_norm", "mean", "activations", "alias")

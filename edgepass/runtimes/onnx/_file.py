@@ -138,7 +138,8 @@ class _Graph:
     def integer_scale(self, node: Any) -> str:
         """The scale of a weight that an integer product reads: beside the input's, behind the product; "" for none.
 
-        onnxruntime's own quantiser writes Mul(Cast(product), Mul(scale of the input, scale of the weight)).
+        onnxruntime's own quantiser writes Mul(Cast(product), Mul(scale of the input, scale of the weight)); that of the
+        input is a constant too where a lookup in int8 comes before.
         """
         if node.op_type not in {"MatMulInteger", "ConvInteger"}:
             return ""
@@ -147,7 +148,7 @@ class _Graph:
                 for name in product.input if product.op_type == "Mul" else ():
                     scales = self.writers.get(name)
                     if scales is not None and scales.op_type == "Mul":
-                        return next((s for s in scales.input if s in self.constants), "")
+                        return next((s for s in reversed(scales.input) if s in self.constants), "")
         return ""
 
     def layout(self, name: str) -> str | None:
