@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,10 +18,13 @@ from edgepass.errors import InputError, first_line
 from edgepass.judging.manifest import DataInfo, Metric
 from edgepass.judging.score import Score
 from edgepass.runtimes import Array
+from edgepass.runtimes import _memory as memory
 
 SYNTHETIC_SAMPLES = 32
 MOST_SAMPLES, MOST_BYTES = 50_000, 4 << 30
-"""Of a generator, which may have no end; a list may be longer."""
+"""Of what may have no end: a generator, or what gives more than its length says; a list may be longer."""
+EVERY_S = 5.0
+"""Between two words on how far reading has come."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +167,9 @@ def check_args(args: Any, source: str) -> tuple[Tensor, ...]:
     return tensors
 
 
-def collect(samples: Iterable[Any], args: tuple[Tensor, ...], source: str) -> Samples:
+def collect(
+    samples: Iterable[Any], args: tuple[Tensor, ...], source: str, say: Callable[[str], None] = lambda line: None
+) -> Samples:
     """Argument tuples, or pairs (arguments, target), as Samples. Shapes and dtypes must be those of `args`.
 
     Of a model with one argument a pair of tensors is it and its target, as data loaders give them.
@@ -174,18 +180,30 @@ def collect(samples: Iterable[Any], args: tuple[Tensor, ...], source: str) -> Sa
         raise InputError(
             f"{source} gives {type(samples).__name__}; it must give argument tuples, or pairs (arguments, target)"
         )
-    size = 0
+    whole = len(samples) if isinstance(samples, (list, tuple)) else 0  # what is there in memory has an end
+    stated = whole or _stated(samples)
+    size, told, room = 0, time.monotonic(), memory.available()
     for sample in samples:
         arguments, target = _split(sample, len(args))
         rows.append(check_args(arguments, source))
         size += sum(argument.nbytes for argument in rows[-1])
-        if not isinstance(samples, Sized) and (len(rows) > MOST_SAMPLES or size > MOST_BYTES):
-            raise InputError(
-                f"{source} has given {len(rows) - 1:,} samples of {size / 2**30:.3g} GiB and goes on; let it end, with "
-                "itertools.islice for one, or give a list"
-            )
         if target is not None:
             targets.append(_target(target, source))
+            size += targets[-1].nbytes
+        if len(rows) > stated and (len(rows) > MOST_SAMPLES or size > MOST_BYTES):
+            says = f" says that it has {stated:,} samples," if stated else ""
+            raise InputError(
+                f"{source}{says} has given {len(rows) - 1:,} samples of {size / 2**30:.3g} GiB and goes on; let it "
+                "end, with itertools.islice for one, or give a list"
+            )
+        if not whole and size > room // 2:  # they are copied once, into one array
+            raise InputError(
+                f"{source} has given {len(rows):,} samples of {size / 2**30:.3g} GiB and goes on, and "
+                f"{room / 2**30:.3g} GiB of memory are free here; give fewer samples"
+            )
+        if time.monotonic() - told > EVERY_S:
+            told = time.monotonic()
+            say(f"reading {source}: {len(rows):,} samples so far")
     if not rows:
         raise InputError(f"{source} gives no sample")
     if targets and len(targets) != len(rows):
@@ -224,6 +242,14 @@ def synthetic(args: tuple[Tensor, ...], seed: int) -> Samples:
         else:
             inputs.append(np.broadcast_to(arg.numpy(), shape).copy())
     return Samples(inputs=inputs, synthetic=True)
+
+
+def _stated(samples: Iterable[Any]) -> int:
+    """How many samples there are by their own account; 0 where they give none."""
+    try:
+        return len(samples)  # type: ignore[arg-type] # what has no length raises a TypeError, and a DataLoader may too
+    except Exception:
+        return 0
 
 
 def spread(count: int, samples: int | None) -> NDArray[np.intp]:

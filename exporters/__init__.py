@@ -13,6 +13,7 @@ from torch.fx import GraphModule
 
 from edgepass import catalog
 from edgepass.errors import EdgepassError, RefusedError, listed, one_line
+from edgepass.exporters import _space
 from edgepass.exporters._capture import Program, quiet
 from edgepass.judging.manifest import Fallback
 from edgepass.quantize import audit, pt2e, weights
@@ -124,6 +125,8 @@ class Target(Protocol):
     """Weighted operations whose weights this target leaves in float32 under a scheme, and why."""
     dynamic_batch: str | None
     """None when the batch may vary; else the reason why not."""
+    space: int
+    """Bytes of address space that converting a small model takes, its packages included; see `_space.py`."""
 
     quantizes: frozenset[Scheme]
     """Schemes whose weights the format's own tools make int8, where the others take those of the graph."""
@@ -141,9 +144,10 @@ def target(name: str) -> Target:
 def export(name: str, job: Job, path: Path) -> Lowered:
     """Write the program of `job` to `path` in the format of the target called `name`, without a word on the way.
 
-    Raises RefusedError when the converter cannot take the model.
+    Raises RefusedError when the converter cannot take the model, and UnloadableError where it has no room to be loaded.
     """
     chosen = target(name)
+    _space.check(name, chosen.space, job.program.exported)
     try:
         with quiet(), torch.no_grad():
             return chosen.export(job, path)

@@ -22,6 +22,7 @@ spares: Spares = {}
 quantizes: frozenset[Scheme] = frozenset({"weight-only"})
 int8_lookups: frozenset[Scheme] = frozenset()
 dynamic_batch = None
+space = 1_400_000_000
 
 REWRITES = ("rms_norm", "recurrent", "alias", "copies")
 WEIGHTED = ("linear", "conv", "conv_transpose")

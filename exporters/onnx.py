@@ -22,6 +22,7 @@ spares: Spares = {"dynamic": (frozenset(TRANSPOSED), "onnxruntime's dynamic quan
 quantizes: frozenset[Scheme] = frozenset({"dynamic"})
 int8_lookups: frozenset[Scheme] = frozenset()
 dynamic_batch = None
+space = 1_500_000_000
 
 
 def export(job: Job, path: Path) -> Lowered:

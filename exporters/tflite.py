@@ -21,6 +21,7 @@ spares: Spares = {"float16": (PRODUCTS, "ai-edge-quantizer casts no matrices of 
 quantizes: frozenset[Scheme] = frozenset({"dynamic", "weight-only"})
 int8_lookups = quantizes
 dynamic_batch = "litert-torch converts fixed shapes only"
+space = 2_800_000_000
 
 REWRITES = ("rms_norm", "activations", "expand")
 

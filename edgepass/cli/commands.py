@@ -101,7 +101,7 @@ def export(
     model = model if passes is None else f"{model}@{passes}"
     with terminal.Steps(silent=as_json) as steps:
         steps.say(f"loading {model}")
-        task = options.task(model, rest)
+        task = options.task(model, rest, steps.say)
         result = pipeline.export(task, plan, output, gates, threads=threads, overwrite=overwrite, say=steps.say)
     printing.finish(result, output, as_json=as_json)
 
@@ -140,7 +140,7 @@ def validate(
     with terminal.Steps(silent=as_json) as steps:
         result = validation.validate(
             path,
-            load=lambda model: options.task(model, rest),
+            load=lambda model: options.task(model, rest, steps.say),
             reference=reference,
             recipe=recipe,
             metric=rest["metric"],

@@ -89,7 +89,7 @@ def data(command: Command) -> Command:
     return most(few(command))
 
 
-def task(model: str, options: dict[str, Any]) -> Any:
+def task(model: str, options: dict[str, Any], say: Callable[[str], None]) -> Any:
     from edgepass import source
 
     return source.load(
@@ -101,6 +101,7 @@ def task(model: str, options: dict[str, Any]) -> Any:
         seed=options["seed"],
         metric=options["metric"],
         higher_is_better=options["higher_is_better"],
+        say=say,
     )
 
 

@@ -1,12 +1,13 @@
-"""Resident memory of this process: what it holds now, and the most it held since a reset."""
+"""Resident memory of this process, what it holds now and the most it held since a reset, and what is free here."""
 
 import ctypes
 import gc
+import os
 import resource
 import sys
 from pathlib import Path
 
-_STATUS = Path("/proc/self/status")
+_STATUS, _HOST = Path("/proc/self/status"), Path("/proc/meminfo")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # proc(5): sets the peak resident set size to the current one
 
@@ -38,8 +39,22 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def available() -> int:
+    """Bytes that this process may still take without swapping: what the host has free, and no more than its limits."""
+    free = _read(_HOST, "MemAvailable") if _HOST.exists() else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for kind, key in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        limit = resource.getrlimit(kind)[0]
+        if limit != resource.RLIM_INFINITY and _STATUS.exists():
+            free = min(free, max(0, limit - _status(key)))
+    return free
+
+
 def _status(key: str) -> int:
-    for line in _STATUS.read_text().splitlines():
+    return _read(_STATUS, key)
+
+
+def _read(file: Path, key: str) -> int:
+    for line in file.read_text().splitlines():
         if line.startswith(key + ":"):
             return int(line.split()[1]) * 1024
-    raise OSError(f"{_STATUS} has no {key}")
+    raise OSError(f"{file} has no {key}")

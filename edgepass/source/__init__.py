@@ -1,7 +1,7 @@
 """MODEL on the command line: a preset, a RUN/ folder, a `.pt2` file, or `file.py:get_model`, as a Task."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ CUT = re.compile(r"(.+)@(\d+)", re.DOTALL)
 """MODEL@N is MODEL cut after pass N."""
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
 
+Say = Callable[[str], None]
+
 
 def load(
     model: str,
@@ -45,6 +47,7 @@ def load(
     seed: int = 0,
     metric: str | None = None,
     higher_is_better: bool | None = None,
+    say: Say = lambda line: None,
 ) -> Task:
     """The task that MODEL stands for, with the data and the metric that the user names, or that come with the model.
 
@@ -52,9 +55,9 @@ def load(
     `metric`: a name on offer, or file.py:function that gives what get_metric() does.
     Raises InputError or UnknownNameError with one sentence.
     """
-    found = _find(model, seed, calibration_samples, evaluation_samples)
+    found = _find(model, seed, calibration_samples, evaluation_samples, say=say)
     given = {
-        role: _read(where, found, model)
+        role: _read(where, found, model, say)
         for role, where in (("calibration", calibration), ("evaluation", evaluation))
         if where is not None
     }
@@ -122,10 +125,16 @@ def _is_preset(model: str) -> bool:
 
 
 def _find(
-    model: str, seed: int, calibration_samples: int, evaluation_samples: int | None, *, data: bool = True
+    model: str,
+    seed: int,
+    calibration_samples: int,
+    evaluation_samples: int | None,
+    *,
+    data: bool = True,
+    say: Say = lambda line: None,
 ) -> Task:
     name, passes = _named(model)
-    found = _whole(name, seed, calibration_samples, evaluation_samples, data=data)
+    found = _whole(name, seed, calibration_samples, evaluation_samples, data=data, say=say)
     if passes is None:
         return found
     if isinstance(found.model, ExportedProgram):
@@ -146,11 +155,13 @@ def _beside(loaded: run.Run, cut: nn.Module) -> list[Metric]:
     return [replace(metric, reference=found) for metric in (*before, whole)]
 
 
-def _whole(model: str, seed: int, calibration_samples: int, evaluation_samples: int | None, *, data: bool) -> Task:
+def _whole(
+    model: str, seed: int, calibration_samples: int, evaluation_samples: int | None, *, data: bool, say: Say
+) -> Task:
     path = Path(model)
     file, _, function = model.rpartition(":")
     if file.endswith(".py"):
-        return _user_file(Path(file), function, model, data=data)
+        return _user_file(Path(file), function, model, data=data, say=say)
     if path.suffix == ".py":
         raise InputError(f"{model} is a Python file; name the function in it that gives the model: {model}:get_model")
     if path.suffix in PICKLES:
@@ -250,7 +261,7 @@ def _pt2(path: Path) -> Task:
     return Task(name=path.stem, source=str(path), model=program, args=task.check_args(args, str(path)))
 
 
-def _user_file(path: Path, function: str, model: str, *, data: bool = True) -> Task:
+def _user_file(path: Path, function: str, model: str, *, data: bool, say: Say) -> Task:
     module = users_file.load_file(path)
     built = users_file.call(module, function, model)
     if not isinstance(built, nn.Module):
@@ -261,7 +272,7 @@ def _user_file(path: Path, function: str, model: str, *, data: bool = True) -> T
 
     def samples(name: str) -> Samples | None:
         given = data and hasattr(module, name)
-        return task.collect(users_file.call(module, name, model), args, f"{path}:{name}") if given else None
+        return task.collect(users_file.samples(module, name, model), args, f"{path}:{name}", say) if given else None
 
     return Task(
         name=path.stem,
@@ -277,12 +288,13 @@ def _user_file(path: Path, function: str, model: str, *, data: bool = True) -> T
     )
 
 
-def _read(where: str, found: Task, model: str) -> Samples:
+def _read(where: str, found: Task, model: str, say: Say) -> Samples:
     """Samples from a file or a function that the user names."""
     path = Path(where)
     file, _, function = where.rpartition(":")
     if file.endswith(".py"):
-        return task.collect(users_file.call(users_file.load_file(Path(file)), function, where), found.args, where)
+        samples = users_file.samples(users_file.load_file(Path(file)), function, where)
+        return task.collect(samples, found.args, where, say)
     if not path.is_file():
         raise InputError(f"no file {where}; data may be .npz, .safetensors, .csv or file.py:function")
     if where.endswith((".csv", ".csv.gz")):

@@ -4,13 +4,11 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-
-from torch import Tensor, nn
 
 from edgepass.errors import InputError, first_line
 
@@ -62,25 +60,39 @@ def call(module: ModuleType, name: str, model: str) -> Any:
     if not callable(function):
         offered = sorted(n for n, v in vars(module).items() if callable(v) and not n.startswith("_"))
         raise InputError(f"{model}: there is no function {name!r} in the file; it has: {', '.join(offered) or 'none'}")
-    path = Path(str(module.__file__))
-    with _users_code(path):
-        found = function()
-    if not isinstance(found, Iterable) or isinstance(found, (Sized, nn.Module, Tensor)):
+    with _users_code(Path(str(module.__file__))):
+        return function()
+
+
+def samples(module: ModuleType, name: str, model: str) -> Any:
+    """What a function of the file gives as data: a list is there, anything else runs the user's code when read."""
+    found = call(module, name, model)
+    if type(found) in (list, tuple) or not isinstance(found, Iterable):
         return found
-    return _samples(found, path)
+    return _Samples(found, Path(str(module.__file__)))
 
 
-def _samples(found: Iterable[Any], path: Path) -> Iterator[Any]:
-    """A generator runs the user's code, and raises, only when asked for its samples."""
-    with _users_code(path):
-        samples = iter(found)
-    while True:
-        with _users_code(path):
-            try:
-                sample = next(samples)
-            except StopIteration:
-                return
-        yield sample
+class _Samples:
+    """A generator, a DataLoader or their kin, guarded: what it raises when it is read is told as of the user's file."""
+
+    def __init__(self, found: Iterable[Any], path: Path) -> None:
+        self._found, self._path = found, path
+
+    def __len__(self) -> int:
+        """What it says itself; InputError where it has no answer."""
+        with _users_code(self._path):
+            return len(self._found)  # type: ignore[arg-type] # a TypeError of what has no length is as good
+
+    def __iter__(self) -> Iterator[Any]:
+        with _users_code(self._path):
+            rest = iter(self._found)
+        while True:
+            with _users_code(self._path):
+                try:
+                    sample = next(rest)
+                except StopIteration:
+                    return
+            yield sample
 
 
 def _blame(error: BaseException, path: Path) -> str:

@@ -29,6 +29,7 @@ spares: Spares = {
 quantizes: frozenset[Scheme] = frozenset()
 int8_lookups: frozenset[Scheme] = frozenset()
 dynamic_batch = None
+space = 1_200_000_000
 
 REWRITES = ("attention", "norm", "mean", "activations", "scalars", "reshapes", "alias")
 # XNNPACK has these in float32 only; a cast on either side keeps them in the delegate.

@@ -18,6 +18,7 @@ spares: Spares = coreml.spares
 quantizes: frozenset[Scheme] = frozenset()
 int8_lookups: frozenset[Scheme] = frozenset()
 dynamic_batch = "its delegate takes shapes that are listed, not a range of them"
+space = 1_400_000_000
 
 # coremltools makes the epsilon of a layer norm float32, and then refuses it beside weights in float16; what a pad is
 # filled with too, and then the pad and the layer behind it.
