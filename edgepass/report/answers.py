@@ -237,7 +237,9 @@ def _operations(manifest: Manifest) -> str:
     found = [a.conversion.operations for a in manifest.artifacts if a.conversion and a.conversion.operations]
     compared, other = sum(each.compared for each in found), _others(found)
     answer = f"{other} differ" if other else "equal"
-    return f"Operations: {compared:,} parts of files, given the graph's own integers: {answer}." if compared else ""
+    told = [f"Operations: {compared:,} parts of files, given the graph's own integers: {answer}."] if compared else []
+    told += dict.fromkeys(f"Operations were not compared: {each.note}." for each in found if each.note)
+    return " ".join(told)
 
 
 def _batches(manifest: Manifest) -> str:

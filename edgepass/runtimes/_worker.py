@@ -192,8 +192,8 @@ def _steps(runtime: Runtime, request: Request, folder: Path, inputs: list[Array]
 
     What the outputs then are goes into a file of its own. A file that runs whole and not in parts is no worse for it.
     """
-    if runtime.cut is None:
-        return None, "this runtime shows nothing between the operations of a file"
+    if isinstance(runtime.cut, str):
+        return None, runtime.cut
     try:
         return _followed(runtime.cut, request, folder, inputs), ""
     except Exception as error:

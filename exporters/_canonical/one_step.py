@@ -25,6 +25,13 @@ STEPS: dict[Any, Callable[..., Any]] = get_decompositions([
     ATEN.rnn_relu.input,
 ])
 
+FILLED: dict[Any, Callable[[Node], Any]] = {
+    ATEN.zeros.default: lambda node: 0.0,
+    ATEN.ones.default: lambda node: 1.0,
+    ATEN.full.default: lambda node: node.args[1],
+}
+"""Operations that give one number everywhere, and which."""
+
 
 def formula(node: Node, constants: Constants) -> Callable[..., Any] | None:
     """The step spelt out, where there is one only and no input decides the state before it."""
@@ -36,18 +43,29 @@ def formula(node: Node, constants: Constants) -> Callable[..., Any] | None:
     if not isinstance(value, Tensor) or value.shape[1 if batch_first else 0] != 1:
         return None
     given = states if isinstance(states, list | tuple) else [states]
+    rows = [_row(state, constants) for state in given]
+    if all(row is not None for row in rows):
+        return _of_one_row(STEPS[node.target], rows)
     known = [state for state in given if isinstance(state, Node) and state in constants.nodes]
-    if len(known) < len(given):
-        return None
-    rows = [constants.value(state) for state in known]
-    step = STEPS[node.target]
-    return _of_one_row(step) if all(torch.equal(row[:, :1].expand_as(row), row) for row in rows) else step
+    return STEPS[node.target] if len(known) == len(given) else None
 
 
-def _of_one_row(step: Callable[..., Any]) -> Callable[..., Any]:
+def _row(state: Any, constants: Constants) -> Tensor | None:
+    """The state [layers, 1, hidden] that all sequences start from, also where their number varies."""
+    if isinstance(state, Node) and state in constants.nodes:
+        each = constants.value(state)
+        return each[:, :1] if torch.equal(each[:, :1].expand_as(each), each) else None
+    if isinstance(state, Node) and state.target in FILLED and isinstance(like := state.meta["val"], Tensor):
+        value = FILLED[state.target](state)
+        if isinstance(value, int | float) and all(isinstance(n, int) for n in (like.shape[0], *like.shape[2:])):
+            return torch.full((like.shape[0], 1, *like.shape[2:]), value, dtype=like.dtype)
+    return None
+
+
+def _of_one_row(step: Callable[..., Any], rows: list[Any]) -> Callable[..., Any]:
     """Where all sequences start alike, what their state gives is computed and kept once."""
 
     def formula(x: Tensor, state: Tensor | list[Tensor], *how: Any, **named: Any) -> Any:
-        return step(x, [h[:, :1] for h in state] if isinstance(state, list) else state[:, :1], *how, **named)
+        return step(x, rows if isinstance(state, list) else rows[0], *how, **named)
 
     return formula

@@ -31,7 +31,7 @@ int8_lookups: frozenset[Scheme] = frozenset()
 dynamic_batch = None
 space = 1_200_000_000
 
-REWRITES = ("attention", "norm", "mean", "activations", "scalars", "reshapes", "alias")
+REWRITES = ("recurrent", "splits", "attention", "norm", "mean", "activations", "scalars", "reshapes", "alias")
 # XNNPACK has these in float32 only; a cast on either side keeps them in the delegate.
 FLOAT32_ONLY = (torch.ops.aten.gelu.default,)
 

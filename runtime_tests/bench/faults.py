@@ -17,9 +17,9 @@ import msgspec
 
 from edgepass.judging import recording
 from runtime_tests.bench import catalogue
-from runtime_tests.faults import FAULTS
+from runtime_tests.faults import FAULTS, graphs
 from runtime_tests.faults.fault import RECIPES, Fault
-from runtime_tests.faults.models import MODELS
+from runtime_tests.faults.models import BATCHES, MODELS
 from runtime_tests.faults.subject import Folder, Found, Subject, in_this_process
 
 HERE = Path(__file__).parent
@@ -27,6 +27,7 @@ FOLDER, PAGE = HERE / "faults", HERE / "FAULTS.md"
 TARGETS = ("executorch", "coreml", "tflite", "onnx")
 HEALTHY, OUTPUT = "healthy", "folder"
 RULES = {
+    "B": (r"^at a batch of", "the file is not right at another batch than that of the samples"),
     "E": (r"as large as its signal|no more often than a constant", "the error of a slice is as large as its signal"),
     "L": (r"SQNR of|^SQNR|agreement of", "the loss is beyond the recipe's bound"),
     "N": (r"^conversion: the noise", "the file is noisier than the recipe's own graph"),
@@ -99,16 +100,23 @@ def _known(name: str) -> str:
     return name.split(":")[0]
 
 
+def _has(target: str, name: str) -> bool:
+    kept = read().get(target)
+    return kept is not None and any(cell.fault == name for cell in kept.cells)
+
+
 def plant(target: str, chosen: Sequence[Fault], healthy: bool) -> None:
     """All cells of one target."""
     for model in MODELS:
         mine = [f for f in chosen if f.model == model and target in f.targets and f.where != "folder"]
         mine.sort(key=lambda f: f.where == "graph")  # which takes a conversion each
-        if not mine and not (healthy and model == "small"):
+        asked = model in ("small", "indices", *BATCHES) and (model not in BATCHES or target in graphs.VARYING)
+        sound = asked and (healthy or not _has(target, f"{HEALTHY}: {model}"))
+        if not mine and not (sound and model in ("small", *BATCHES)):
             continue
         with TemporaryDirectory(prefix="edgepass-faults-") as place:
             subject = Subject(model, target, Path(place))
-            if healthy and model in ("small", "indices"):
+            if sound:
                 with in_this_process():
                     keep(target, [_cell(f"{HEALTHY}: {model}", name, found) for name, found in subject.sound()])
             for fault in mine:

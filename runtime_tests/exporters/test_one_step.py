@@ -48,3 +48,15 @@ def test_a_file_of_one_step_passes(recipe: str, target: str, tmp_path: Path) -> 
             calibration=data, evaluate=data,
         )  # fmt: skip
         assert done.verdict == "pass", [r.reasons for r in done.artifacts]
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm"])
+def test_nor_are_they_where_the_batch_varies(name: str) -> None:
+    model, x = Recurrent(LAYERS[name]).eval(), example(LAYERS[name])
+    program = capture(model, (x,), max_batch=9).exported
+    shapes = {tuple(value.shape) for value in program.state_dict.values()}
+    hidden = {tuple(value.shape) for key, value in LAYERS[name].named_parameters() if key.startswith("weight_hh")}
+    assert not hidden & shapes
+    for count in (1, 3, 9):
+        some = torch.randn(count, 1, 8)
+        torch.testing.assert_close(program.module()(some), model(some))

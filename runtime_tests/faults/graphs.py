@@ -7,9 +7,11 @@ import torch
 from torch.fx import GraphModule, Node
 
 from runtime_tests.faults.fault import ENDS, INT8, Fault, lister
-from runtime_tests.faults.models import STEPS
+from runtime_tests.faults.models import BATCHES, STEPS
 
 FAULTS: list[Fault] = []
+VARYING = ("executorch", "coreml", "onnx")
+"""Targets whose files may take batches of any size."""
 fault = lister(FAULTS)
 
 
@@ -189,3 +191,30 @@ def range_halved(graph: GraphModule) -> None:
     node = calls(graph, "quantize_per_tensor")[-1]
     for each in (node, *node.users):
         each.args = (each.args[0], each.args[1] / 2, *each.args[2:])
+
+
+@fault("graph", model="rows", targets=VARYING, recipes=ENDS)
+def number_of_rows_burnt_in(graph: GraphModule) -> None:
+    """A mean over the batch divides by the two rows of the samples, however many come."""
+    (node,) = calls(graph, "mean")
+    own, _ = BATCHES["rows"]
+    with graph.graph.inserting_before(node):
+        total = graph.graph.call_function(torch.ops.aten.sum.dim_IntList, (node.args[0], [0], True))
+        node.replace_all_uses_with(graph.graph.call_function(torch.ops.aten.mul.Tensor, (total, 1 / own)))
+
+
+@fault("graph", model="rows", targets=VARYING, recipes=ENDS)
+def last_row_of_the_largest_batch_forgotten(graph: GraphModule) -> None:
+    """It is zero, as by a kernel that takes rows in twos and fours and drops what is left over."""
+    _, most = BATCHES["rows"]
+    kept = torch.ones(most, 1, 1)
+    kept[-1] = 0.0
+    graph.register_buffer("kept_rows", kept)
+    (x,) = (n for n in graph.graph.nodes if n.op == "placeholder")
+
+    def forget(g: Any, y: Node) -> Node:
+        rows = g.call_function(torch.ops.aten.sym_size.int, (x, 0))
+        mask = g.call_function(torch.ops.aten.slice.Tensor, (g.get_attr("kept_rows"), 0, 0, rows))
+        return g.call_function(torch.ops.aten.mul.Tensor, (y, mask))
+
+    give(graph, forget)

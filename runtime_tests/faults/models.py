@@ -52,6 +52,17 @@ class Offset(nn.Module):
         return self.last(torch.tanh(self.first(x_BTC)))
 
 
+class Rows(nn.Module):
+    """[B, 16, 8] to [B, 16, 6], where each row is less half the mean of those that it came with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(FEATURES, 16), nn.Linear(16, 6)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        return self.last(torch.relu(self.first(x_BTC - x_BTC.mean(0, keepdim=True) / 2)))
+
+
 class Channels(nn.Module):
     """Four values of 0 to 640 and one of 0 to 1, by one layer."""
 
@@ -78,7 +89,10 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "indices": lambda: _seeded(Indices),
     "offset": lambda: _seeded(Offset),
     "channels": lambda: _seeded(Channels),
+    "rows": lambda: _seeded(Rows),
 }
+BATCHES = {"rows": (2, 6)}
+"""Of models whose batch varies: that of the samples, and the largest."""
 
 
 def _seeded(kind: type[Any], seed: int = 0) -> Any:
@@ -87,8 +101,7 @@ def _seeded(kind: type[Any], seed: int = 0) -> Any:
         return kind().eval()
 
 
-def samples(count: int, seed: int, inputs: int) -> Samples:
+def samples(count: int, seed: int, inputs: int, batch: int = 1) -> Samples:
     generator = np.random.default_rng(seed)
-    return Samples(
-        inputs=[generator.normal(size=(count, 1, STEPS, FEATURES)).astype(np.float32) for _ in range(inputs)]
-    )
+    shape = (count, batch, STEPS, FEATURES)
+    return Samples(inputs=[generator.normal(size=shape).astype(np.float32) for _ in range(inputs)])

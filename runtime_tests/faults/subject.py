@@ -16,9 +16,9 @@ from torch.fx import GraphModule
 from edgepass import exporters, pipeline
 from edgepass.errors import EdgepassError, RefusedError
 from edgepass.exporters import Job, Lowered
-from edgepass.exporters._capture import capture, quiet
-from edgepass.judging import verdict
-from edgepass.judging.candidate import Candidate, Yardstick
+from edgepass.exporters._capture import Program, capture, quiet
+from edgepass.judging import batches, verdict
+from edgepass.judging.candidate import Candidate, Standard, Yardstick
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord
 from edgepass.pipeline import Plan
@@ -26,9 +26,9 @@ from edgepass.quantize import recipe as recipes
 from edgepass.runtimes import Array, _child, _memory, _worker
 from edgepass.task import Task
 from edgepass.validation import validate
-from runtime_tests.faults.fault import INT8, RECIPES, Fault
+from runtime_tests.faults.fault import ENDS, INT8, RECIPES, Fault
 from runtime_tests.faults.graphs import calls
-from runtime_tests.faults.models import MODELS, samples, small
+from runtime_tests.faults.models import BATCHES, MODELS, samples, small
 from runtime_tests.faults.weights import Held, replace_bytes
 from runtime_tests.prepared import Prepared
 
@@ -105,7 +105,8 @@ class Subject(Prepared):
         """With data."""
         module = MODELS[self.model]()
         inputs = 2 if self.model == "small" else 1
-        calibration, evaluation = samples(CALIBRATION, 1, inputs), samples(EVALUATION, 2, inputs)
+        batch, _ = BATCHES.get(self.model, (1, None))
+        calibration, evaluation = samples(CALIBRATION, 1, inputs, batch), samples(EVALUATION, 2, inputs, batch)
         return Task(
             name=self.model,
             source="planted",
@@ -116,6 +117,24 @@ class Subject(Prepared):
         )
 
     @cached_property
+    def most(self) -> int | None:
+        """The largest batch, where it varies."""
+        return BATCHES[self.model][1] if self.model in BATCHES else None
+
+    @cached_property
+    def program(self) -> Program:
+        """The captured model."""
+        return capture(self.task.model, self.task.args, max_batch=self.most)
+
+    @cached_property
+    def standard(self) -> Standard:
+        """What the float model gives, at every batch."""
+        assert self.task.evaluation
+        reference = self.task.reference(self.task.evaluation)
+        others = batches.of(self.task.evaluation, reference, self.most, self.task.reference)
+        return Standard(samples=self.task.evaluation, reference=reference, score=None, batches=others)
+
+    @cached_property
     def job(self) -> Job:
         """Of the int8 recipe."""
         assert self.task.calibration
@@ -124,7 +143,7 @@ class Subject(Prepared):
     @cached_property
     def recipes(self) -> tuple[str, ...]:
         """That this model has files of."""
-        return {"small": RECIPES, "indices": ("fp32",)}.get(self.model, INT8)
+        return {"small": RECIPES, "indices": ("fp32",), "rows": ENDS}.get(self.model, INT8)
 
     @cached_property
     def healthy(self) -> Written:
@@ -134,7 +153,7 @@ class Subject(Prepared):
     def write(self, names: tuple[str, ...]) -> Written:
         """As an export does, in a folder of its own. Raises RefusedError."""
         assert self.task.calibration
-        plan = Plan.of((self.target,), names)
+        plan = Plan.of((self.target,), names, self.most)
         place = self.folder / f"{len(list(self.folder.iterdir()))}"
         place.mkdir()
         written = pipeline.write(self.program, plan, self.model, place, self.task.calibration.arguments)

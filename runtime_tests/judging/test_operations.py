@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgepass import exporters
+from edgepass import catalog, exporters, runtimes
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture, quiet
 from edgepass.judging import gates, operations
@@ -102,6 +102,13 @@ def test_a_tensor_is_known_in_another_layout() -> None:
 def test_what_shows_nothing_is_said() -> None:
     tensors = operations.Tensors(names=[], scales=[], values=[], outputs=[], output_names=[])
     assert operations.compare(tensors, None, [], "why") == Operations(compared=0, note="why")
+
+
+@pytest.mark.parametrize("name", catalog.names("runtimes"))
+def test_a_runtime_cuts_its_files_or_says_why_it_cannot(name: str) -> None:
+    cut = runtimes.runtime(name).cut
+    assert callable(cut) == (name in ("coreml", "onnx", "tflite"))
+    assert callable(cut) or len(cut.split()) > 5
 
 
 def test_a_part_that_differs_fails_the_file() -> None:

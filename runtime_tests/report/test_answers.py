@@ -129,6 +129,16 @@ def test_an_operation_that_is_not_the_graphs_is_too_much() -> None:
         assert row.bad == (conversion is wrong)
 
 
+def test_why_operations_were_not_compared_is_said_once() -> None:
+    silent = Conversion(
+        excess=[Excess(name="output_0", file_db=36.0, expected_db=36.1, ratio=1.02, bound=1.6)],
+        operations=Operations(compared=0, note="its runtime shows nothing"),
+    )
+    files = [replace(a, conversion=silent) for a in a_passing().artifacts]
+    found = answers.conversions(a_passing(artifacts=files))
+    assert found.detail.count("Operations were not compared: its runtime shows nothing.") == 1
+
+
 def test_batches_that_were_judged_are_told_and_the_one_that_fails() -> None:
     base = a_passing()
     first, second = base.artifacts

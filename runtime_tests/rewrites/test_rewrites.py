@@ -14,8 +14,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass import rewrites
+from edgepass import exporters, rewrites
+from edgepass.exporters import Job
+from edgepass.exporters._capture import capture
+from edgepass.quantize import recipe as recipes
 from edgepass.rewrites import activations, expand, mean, norm, reshapes, rms_norm, rows
+from edgepass.runtimes import _child
 from runtime_tests.conftest import CONVERTERS_WARN
 
 WIDTHS = st.sampled_from([1, 2, 13, 63])
@@ -172,3 +176,28 @@ def test_a_linear_layer_of_rows_is_torch_s(lead: list[int], width: int, biased: 
         assert made is NotImplemented
     else:
         torch.testing.assert_close(made, functional.linear(x, weight, bias))
+
+
+class Parted(nn.Module):
+    """[batch, 24] in parts, by each of torch's ways."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b, c = x.chunk(3, 1)
+        d, e = x.split(13, -1)
+        f, g = x.split([5, 19], 1)
+        return torch.cat([c, a * b, e, d[:, :3], g, f], 1)
+
+
+@pytest.mark.export
+@CONVERTERS_WARN
+def test_a_batch_goes_on_varying_where_features_are_split(tmp_path: Path) -> None:
+    program = capture(Parted().eval(), (torch.randn(2, 24),), max_batch=7)
+    left = {str(n.target) for n in rewrites.apply(program.exported, ["splits"]).graph.nodes}
+    assert not any("split" in name or "chunk" in name for name in left)
+    path = tmp_path / "parted.pte"
+    exporters.export("executorch", Job(program, recipes.read("fp32")), path)
+    inputs = [torch.randn(3, rows, 24) for rows in (2, 1, 3, 7)]
+    run = _child.run("executorch", path, [inputs[0].numpy()], batches=[[x.numpy()] for x in inputs[1:]])
+    for x, outputs in zip(inputs, [run.outputs, *run.batches], strict=True):
+        assert not isinstance(outputs, str), outputs
+        torch.testing.assert_close(torch.from_numpy(outputs[0]), torch.stack([Parted()(each) for each in x]))
