@@ -118,8 +118,8 @@ class Runtime(Protocol):
     prepare_reading: Callable[[], None] | None
     """Import no more than reading a file needs, in a process that converts nothing; None where `inspect` does so."""
 
-    cut: Callable[[Path, int], Cut] | str
-    """Load a file so that it shows its int8 tensors; or why that cannot be."""
+    cut: Callable[[Path, int], Cut] | None
+    """Load a file so that it shows its int8 tensors; None for what shows nothing between its ends."""
 
 
 def runtime(name: str) -> Runtime:

@@ -24,7 +24,15 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from edgepass import runtimes
-from edgepass.errors import DamagedError, DeviceOnlyError, EdgepassError, MissingExtraError, first_line, one_line
+from edgepass.errors import (
+    DamagedError,
+    DeviceOnlyError,
+    EdgepassError,
+    MissingExtraError,
+    RefusedError,
+    first_line,
+    one_line,
+)
 from edgepass.judging.manifest import Latency
 from edgepass.runtimes import Array, Contents, Cut, Runtime, Session, _memory
 from edgepass.runtimes._cut import Step, follow
@@ -192,18 +200,20 @@ def _steps(runtime: Runtime, request: Request, folder: Path, inputs: list[Array]
 
     What the outputs then are goes into a file of its own. A file that runs whole and not in parts is no worse for it.
     """
-    if isinstance(runtime.cut, str):
-        return None, runtime.cut
+    if runtime.cut is None:
+        return None, "this runtime shows nothing between the operations of a file"
     try:
         return _followed(runtime.cut, request, folder, inputs), ""
+    except RefusedError as error:
+        return None, str(error)
     except Exception as error:
         return None, f"the file does not run in parts: {first_line(error)}"
 
 
 def _followed(cuts: Callable[[Path, int], Cut], request: Request, folder: Path, inputs: list[Array]) -> list[Step]:
+    cut = cuts(Path(request.path), request.threads)
     stored = load_file(folder / TENSORS)
     tensors = [stored[key] for key in sorted(stored)]
-    cut = cuts(Path(request.path), request.threads)
     steps, outputs = follow(cut, request.scales, tensors, [x[list(request.rows)] for x in inputs])
     save_file({name(i): np.ascontiguousarray(y) for i, y in enumerate(outputs)}, folder / PARTS)
     return steps

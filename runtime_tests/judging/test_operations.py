@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgepass import catalog, exporters, runtimes
+from edgepass import exporters, runtimes
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture, quiet
 from edgepass.judging import gates, operations
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord, Conversion, Operations
 from edgepass.quantize import recipe
-from edgepass.runtimes import Array, Place, _child
+from edgepass.runtimes import Array, Place, _child, _worker
 from edgepass.runtimes._cut import follow
 from edgepass.task import Samples, spread
 
@@ -104,11 +104,13 @@ def test_what_shows_nothing_is_said() -> None:
     assert operations.compare(tensors, None, [], "why") == Operations(compared=0, note="why")
 
 
-@pytest.mark.parametrize("name", catalog.names("runtimes"))
-def test_a_runtime_cuts_its_files_or_says_why_it_cannot(name: str) -> None:
-    cut = runtimes.runtime(name).cut
-    assert callable(cut) == (name in ("coreml", "onnx", "tflite"))
-    assert callable(cut) or len(cut.split()) > 5
+def test_a_runtime_that_cannot_cut_its_files_says_why() -> None:
+    request = _worker.Request(
+        task="run", runtime="executorch", path="m.pte", seconds=1, memory_bytes=1, scales=(SCALE,)
+    )
+    steps, why = _worker._steps(runtimes.runtime("executorch"), request, Path(), [])
+    assert steps is None
+    assert why.startswith("ExecuTorch's delegates show no intermediate values: ")
 
 
 def test_a_part_that_differs_fails_the_file() -> None:

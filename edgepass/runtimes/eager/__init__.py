@@ -10,7 +10,7 @@ from edgepass.runtimes import Array, Contents, Session, _torch
 extra = "quantize"
 suffix = ".pt2"
 prepare_reading = None
-cut = "a program is no file of integers, and holds no int8 tensors to compare"
+cut = None
 
 
 def prepare(path: Path) -> None:

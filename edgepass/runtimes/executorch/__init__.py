@@ -17,18 +17,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from edgepass.errors import ArtifactError, DamagedError
+from edgepass.errors import ArtifactError, DamagedError, RefusedError
 from edgepass.judging.manifest import Evidence
-from edgepass.runtimes import Array, Contents, Session, _torch
+from edgepass.runtimes import Array, Contents, Cut, Session, _torch
 from edgepass.runtimes.executorch import _complaints
 
 extra = "executorch"
 suffix = ".pte"
 prepare_reading = None
-cut = (
-    "ExecuTorch's delegates show no intermediate values: the event tracer of its runtime has the times of operations "
-    "inside, and the values of kernels outside only"
-)
 
 # exir/scalar_type.py: the types that a program's inputs may have, by number -> name in torch
 _SCALARS = {
@@ -109,6 +105,14 @@ def inspect(path: Path) -> Contents:
     from edgepass.runtimes.executorch._file import inspect as read
 
     return read(path)
+
+
+def cut(path: Path, threads: int) -> Cut:
+    """Raises RefusedError, always; what was tried stands at the top."""
+    raise RefusedError(
+        "ExecuTorch's delegates show no intermediate values: the event tracer of its runtime has the times of "
+        "operations inside, and the values of kernels outside only"
+    )
 
 
 def _input_dtype(meta: Any, index: int) -> str | None:
