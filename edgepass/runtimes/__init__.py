@@ -81,12 +81,15 @@ class Session(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """An int8 tensor of a file: its integers q stand for (q - zero) scale."""
+    """An int8 tensor of a file: its integers q stand for (q - zero) scale.
 
-    scale: float
+    `scales`: by which they are made, and by which they are read; a converter may carry a factor of the one on into what
+    comes before. `reads`: numbers of the places that it is made of.
+    """
+
+    scales: frozenset[float]
     zero: int
-    reads: frozenset[int] = frozenset()
-    """Numbers of the places that what makes it reads, where they are known."""
+    reads: frozenset[int]
 
 
 class Cut(Protocol):

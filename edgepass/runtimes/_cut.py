@@ -7,10 +7,10 @@ So a difference is of the part that makes it, never of one before. A tensor of t
 scale, its dimensions and, among several, its values; what the graph has nothing of reads what the file itself gives.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edgepass.runtimes import Array, Cut, Place
 
 Integers = NDArray[np.int32]
+Key = TypeVar("Key", bound=Hashable)
 SCALE = 1e-5
 """Relative difference of two scales that are one."""
 MOST_AXES = 6
@@ -33,6 +34,21 @@ class Step:
     """Share of its elements that are off by more than one step."""
     bias: float
     elements: int
+
+
+def reads(place: Key, places: Sequence[Key], sources: Mapping[Key, Iterable[Key]]) -> frozenset[int]:
+    """Numbers among `places` of what a tensor is made of, to the nearest; sources: tensor -> what its maker reads."""
+    found: set[int] = set()
+    seen: set[Key] = set()
+    todo = list(sources[place])
+    while todo:
+        at = todo.pop()
+        if at in places:
+            found.add(places.index(at))
+        elif at in sources and at not in seen:
+            seen.add(at)
+            todo += sources[at]
+    return frozenset(found)
 
 
 def follow(
@@ -81,7 +97,10 @@ def _find(
     mine = own.astype(np.int32) - place.zero
     best: tuple[float, int, Integers] | None = None
     for number, (scale, tensor) in enumerate(zip(scales, tensors, strict=True)):
-        if abs(scale - place.scale) > SCALE * scale or sorted(n for n in tensor.shape if n > 1) != size:
+        if (
+            min(abs(scale - s) for s in place.scales) > SCALE * scale
+            or sorted(n for n in tensor.shape if n > 1) != size
+        ):
             continue
         for ordered in _layouts(tensor, own.shape):
             distance = float(np.abs(ordered - mine).mean())

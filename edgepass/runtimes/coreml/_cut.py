@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from edgepass.runtimes import Array, Place
+from edgepass.runtimes._cut import reads
 from edgepass.runtimes.coreml._file import open_package
 from edgepass.runtimes.coreml._program import load_program
 
@@ -20,18 +22,17 @@ class Cut:
         self.program = load_program(package)
         self.features = [feature.name for feature in package.description.input]
         self.outputs = [self.program.outputs[output.name] for output in package.description.output]
-        self.places: list[Place] = []
-        self.slots: list[int] = []
-        for step in self.program.steps:
-            if step.op.op_type == "quantize" and step.op.scale.val is not None and np.size(step.op.scale.val) == 1:
-                zero = step.op.zero_point
-                self.places.append(
-                    Place(
-                        scale=float(np.asarray(step.op.scale.val).item()),
-                        zero=0 if zero is None else int(np.asarray(zero.val).item()),
-                    )
-                )
-                self.slots.append(step.gives[0])
+        quantises = [step for step in self.program.steps if step.op.op_type == "quantize" and _is_number(step.op.scale)]
+        self.slots = [step.gives[0] for step in quantises]
+        sources = {slot: step.uses for step in self.program.steps for slot in step.gives}
+        self.places = [
+            Place(
+                scales=frozenset(_number(op.scale) for op in (step.op, *_readers(step.op))),
+                zero=0 if step.op.zero_point is None else int(_number(step.op.zero_point)),
+                reads=reads(step.gives[0], self.slots, sources),
+            )
+            for step in quantises
+        ]
 
     def __call__(self, inputs: Sequence[Array], given: Sequence[Array] | None) -> tuple[list[Array], list[Array]]:
         values = {name: torch.tensor(np.ascontiguousarray(x)) for name, x in zip(self.features, inputs, strict=True)}
@@ -49,3 +50,17 @@ class Cut:
                         env[slot] = torch.from_numpy(np.ascontiguousarray(given[self.slots.index(slot)]))
             outputs = [np.array(env[slot].float().numpy()) for slot in self.outputs]
         return [shown[slot] for slot in self.slots], outputs
+
+
+def _readers(quantise: Any) -> list[Any]:
+    """The operations that read its integers as numbers."""
+    (made,) = quantise.outputs
+    return [op for op in made.child_ops if op.op_type == "dequantize" and _is_number(op.scale)]
+
+
+def _is_number(scale: Any) -> bool:
+    return scale.val is not None and np.size(scale.val) == 1
+
+
+def _number(var: Any) -> float:
+    return float(np.asarray(var.val).item())

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgepass.runtimes import Array, Place
+from edgepass.runtimes._cut import reads
 from edgepass.runtimes.onnx import cast, options
 
 _GIVEN = "edgepass given "
@@ -21,7 +22,7 @@ class Cut:
 
         model = onnx.load(path)
         constants = {tensor.name: tensor for tensor in model.graph.initializer}
-        self.places: list[Place] = []
+        steps: list[tuple[float, int]] = []
         self.types: list[Any] = []
         shown: list[str] = []
         for node in model.graph.node:
@@ -30,9 +31,14 @@ class Cut:
                 continue
             values = numpy_helper.to_array(scale), numpy_helper.to_array(zero)
             if values[0].size == 1:
-                self.places.append(Place(scale=float(values[0].item()), zero=int(values[1].item())))
+                steps.append((float(values[0].item()), int(values[1].item())))
                 self.types.append(values[1].dtype)
                 shown.append(node.output[0])
+        sources = {name: list(node.input) for node in model.graph.node for name in node.output}
+        self.places = [
+            Place(scales=frozenset({scale}), zero=zero, reads=reads(name, shown, sources))
+            for name, (scale, zero) in zip(shown, steps, strict=True)
+        ]
         self.outputs = [x.name for x in model.graph.output]
         self.inputs = [x.name for x in model.graph.input if x.name not in constants]
         self.shown = shown

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepass.runtimes import Array, Place
+from edgepass.runtimes._cut import reads
 from edgepass.runtimes.tflite import dequantize, quantize
 
 _MOVES = {"RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "SLICE", "STRIDED_SLICE", "PAD", "PADV2", "SPLIT", "GATHER"}
@@ -31,11 +32,12 @@ class Cut:
             for i in op.outputs
             if _is_place(tensors[i]) and int(i) not in self.outputs
         ]
+        sources = {int(i): [int(x) for x in op.inputs] for op in graph.operators for i in op.outputs}
         self.places = [
             Place(
-                scale=float(tensors[i].quantization.scale[0]),
+                scales=frozenset({float(tensors[i].quantization.scale[0])}),
                 zero=int(tensors[i].quantization.zeroPoint[0]),
-                reads=_reads(graph, i, self.shown),
+                reads=reads(i, self.shown, sources),
             )
             for i in self.shown
         ]
@@ -64,22 +66,6 @@ class Cut:
         made = {d["index"]: d for d in interpreter.get_output_details()}
         shown = [interpreter.get_tensor(index).copy() for index in self.shown]
         return shown, [dequantize(interpreter.get_tensor(index).copy(), made[index]) for index in self.outputs]
-
-
-def _reads(graph: Any, index: int, shown: Sequence[int]) -> frozenset[int]:
-    """Numbers among `shown` of the tensors that the tensor at `index` is made of, back to the nearest."""
-    writers = {int(i): op for op in graph.operators for i in op.outputs}
-    found: set[int] = set()
-    seen: set[int] = set()
-    todo = [int(i) for i in writers[index].inputs]
-    while todo:
-        at = todo.pop()
-        if at in shown:
-            found.add(shown.index(at))
-        elif at in writers and at not in seen:
-            seen.add(at)
-            todo += [int(i) for i in writers[at].inputs]
-    return frozenset(found)
 
 
 def _is_place(tensor: Any) -> bool:
