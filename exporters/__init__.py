@@ -21,7 +21,7 @@ from edgepass.quantize.audit import Requested
 from edgepass.quantize.float16 import to_float16
 from edgepass.quantize.recipe import Recipe, Scheme
 from edgepass.quantize.rounding import round_lookups, round_weights
-from edgepass.quantize.weights import Stated
+from edgepass.quantize.weights import Array, Stated
 
 LINE = 300
 """Characters of a converter's own message that a sentence carries."""
@@ -100,6 +100,10 @@ class Job:
                 if int8_lookups:
                     round_lookups(graph, self.recipe)
                 return graph
+
+    def in_float(self) -> list[Array]:
+        """What the recipe leaves in float of all that operations read as weights."""
+        return weights.in_float(self.graph(), self.recipe)
 
     def weights(self, *, of_graph: bool) -> list[Stated]:
         """The weights of the model, with `of_graph` also as the quantised graph has them."""

@@ -1,6 +1,13 @@
 """What converters leave to be put right in the flatbuffer of a .tflite."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+
+from edgepass.quantize import weights
+from edgepass.quantize.weights import Array
 
 # A per-channel hybrid FULLY_CONNECTED came with this version. Under a lower number, which ai-edge-quantizer leaves in
 # place, TFLite 2.14 loads the file and gives one and the same output for every input.
@@ -21,6 +28,38 @@ def raise_version(content: bytes) -> tuple[bytes, list[str]]:
         return content, []
     note = f"FULLY_CONNECTED raised to version {HYBRID_PER_CHANNEL}, so that TFLite 2.14 and older refuse the file"
     return _packed(model), [f"{note} rather than misread it"]
+
+
+def readers(content: bytes, values: Sequence[Array]) -> list[str]:
+    """The first outputs' names of the operations that read one of these float32 constants."""
+    if not values:
+        return []
+    model, sizes = _model(content), {value.size for value in values}
+    found: list[str] = []
+    for graph in model.subgraphs:
+        held = {
+            index
+            for index, tensor in enumerate(graph.tensors)
+            if math.prod(int(n) for n in tensor.shape) in sizes
+            and (constant := _float32(model, tensor)) is not None
+            and weights.same(constant, values)
+        }
+        found += [
+            graph.tensors[operator.outputs[0]].name.decode()
+            for operator in graph.operators
+            if held.intersection(int(i) for i in operator.inputs)
+        ]
+    return found
+
+
+def _float32(model: Any, tensor: Any) -> Array | None:
+    """The values of a constant; None where it is none, or not of float32."""
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    data = model.buffers[tensor.buffer].data
+    if tensor.type != TensorType.FLOAT32 or data is None or not len(data):
+        return None
+    return np.asarray(data, np.uint8).view(np.float32)
 
 
 def float_ends(content: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """Core ML: an ML program for iOS 17 and later, in a `.mlpackage`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ from torch.export import ExportedProgram
 from edgepass import rewrites
 from edgepass.errors import not_imported
 from edgepass.exporters import Job, Lowered, Spares
+from edgepass.quantize import weights
 from edgepass.quantize.pt2e import module_path
 from edgepass.quantize.recipe import Scheme
+from edgepass.quantize.weights import Array
 
 extra = "coreml"
 runtime = "coreml"
@@ -48,7 +51,7 @@ def export(job: Job, path: Path) -> Lowered:
         skip_model_load=True,
     )
     if job.recipe.scheme == "weight-only":
-        model = _int8_weights(model, _kept(job, program))
+        model = _int8_weights(model, job.in_float())
     _describe(model, job)
     model.save(str(path))
     # For ExecuTorch's profiler; it would be a third of a small package, and no Core ML runtime reads it.
@@ -93,7 +96,8 @@ def _outputs(ct: Any, program: ExportedProgram) -> list[Any]:
     return [ct.TensorType(name=f"output_{number}", dtype=dtype) for number, dtype in enumerate(types)]
 
 
-def _int8_weights(model: Any, kept: set[str]) -> Any:
+def _int8_weights(model: Any, in_float: Sequence[Array]) -> Any:
+    """Weights int8 by coremltools' own quantiser; not what reads `in_float`."""
     import coremltools.optimize.coreml as cto
 
     # Named operations only: every constant is a weight to coremltools, the scaler's means included.
@@ -101,8 +105,18 @@ def _int8_weights(model: Any, kept: set[str]) -> Any:
         mode="linear_symmetric", dtype="int8", granularity="per_channel", weight_threshold=EVERY_WEIGHT
     )
     by_type: Any = dict.fromkeys(WEIGHTED, config)  # coremltools annotates these tables as a single config
-    by_name: Any = dict.fromkeys(kept)
+    by_name: Any = dict.fromkeys(_readers(model, in_float))
     return cto.linear_quantize_weights(model, cto.OptimizationConfig(op_type_configs=by_type, op_name_configs=by_name))
+
+
+def _readers(model: Any, values: Sequence[Array]) -> list[str]:
+    """Names of the operations that read one of these constants as a weight; coremltools names them as it likes."""
+    operations = [op for function in model._mil_program.functions.values() for op in function.operations]
+    return [
+        op.name
+        for op in operations
+        if op.op_type in WEIGHTED and op.weight.val is not None and weights.same(op.weight.val, values)
+    ]
 
 
 def _describe(model: Any, job: Job) -> None:

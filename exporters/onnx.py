@@ -1,6 +1,8 @@
 """ONNX, opset 20, for onnxruntime: an `.onnx` file with its weights inside."""
 
+import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,11 @@ from torch.export import ExportedProgram
 from edgepass import rewrites
 from edgepass.errors import not_imported
 from edgepass.exporters import Job, Lowered, Spares
+from edgepass.quantize import weights
 from edgepass.quantize.float16 import to_float16
 from edgepass.quantize.pt2e import TRANSPOSED
 from edgepass.quantize.recipe import Scheme
+from edgepass.quantize.weights import Array
 
 extra = "onnx"
 runtime = "onnx"
@@ -40,7 +44,7 @@ def export(job: Job, path: Path) -> Lowered:
     DeduplicateInitializersPass(size_limit=sys.maxsize)(converted.model)
     model = converted.model_proto
     if job.recipe.scheme == "dynamic":
-        model = _dynamic(model, path)
+        model = _dynamic(model, path, job.in_float())
     _forget_sources(model)
     onnx.save_model(model, str(path))
     return Lowered()
@@ -58,6 +62,21 @@ def _formatted(job: Job) -> ExportedProgram:
             return job.program.retrace(job.quantised(fold=True))
 
 
+def _readers(model: Any, values: Sequence[Array]) -> list[str]:
+    """Names of the nodes that read one of these constants."""
+    from onnx import numpy_helper
+
+    if not values:
+        return []
+    sizes = {value.size for value in values}
+    held = {
+        constant.name
+        for constant in model.graph.initializer
+        if math.prod(constant.dims) in sizes and weights.same(numpy_helper.to_array(constant), values)
+    }
+    return [node.name for node in model.graph.node if held.intersection(node.input)]
+
+
 def _forget_sources(model: Any) -> None:
     """Drop the exporter's notes on every node: the caller's paths and lines of source, larger than a small model."""
     for node in model.graph.node:
@@ -67,8 +86,8 @@ def _forget_sources(model: Any) -> None:
     del model.graph.metadata_props[:]
 
 
-def _dynamic(model: Any, path: Path) -> Any:
-    """Weights int8, activations quantised as they arrive, by onnxruntime's own quantiser.
+def _dynamic(model: Any, path: Path, in_float: Sequence[Array]) -> Any:
+    """Weights int8, activations quantised as they arrive, by onnxruntime's own quantiser; not what reads `in_float`.
 
     Lookups are left out: it gives the whole of a table one step, which rows of different sizes do not survive.
     """
@@ -83,6 +102,7 @@ def _dynamic(model: Any, path: Path) -> Any:
         quantize_dynamic(
             model,
             str(staged),
+            nodes_to_exclude=_readers(model, in_float),
             op_types_to_quantize=sorted(IntegerOpsRegistry.keys() - {"Gather", "EmbedLayerNormalization"}),
             weight_type=QuantType.QInt8,
             per_channel=True,

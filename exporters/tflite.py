@@ -4,6 +4,7 @@ Static int8 converts the PT2E graph that all targets share. The other formats ar
 ai-edge-quantizer, which reaches operations (embeddings, say) that a PT2E graph leaves float.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def export(job: Job, path: Path) -> Lowered:
     if static:
         content = _flatbuffer.float_ends(content)
     elif job.recipe.scheme != "float32":
-        content, notes = _post_training(content, job.recipe.scheme)
+        content, notes = _post_training(content, job)
     path.write_bytes(content)
     return Lowered(notes=notes)
 
@@ -55,12 +56,13 @@ def _static() -> Any:
     return QuantConfig(pt2e_quantizer=PT2EQuantizer().set_global(config))
 
 
-def _post_training(content: bytes, scheme: Scheme) -> tuple[bytes, list[str]]:
+def _post_training(content: bytes, job: Job) -> tuple[bytes, list[str]]:
     """The float file in another number format, by ai-edge-quantizer."""
     try:
         from ai_edge_quantizer import qtyping, quantizer, recipe
     except ImportError as error:
         raise not_imported(error, "ai-edge-quantizer", extra) from None
+    scheme = job.recipe.scheme
     quantise = quantizer.Quantizer(content)
     if scheme == "float16":
         quantise.update_quantization_recipe(
@@ -76,6 +78,12 @@ def _post_training(content: bytes, scheme: Scheme) -> tuple[bytes, list[str]]:
     else:
         named = recipe.dynamic_wi8_afp32() if scheme == "dynamic" else recipe.weight_only_wi8_afp32()
         quantise.load_quantization_recipe(named)
+        for scope in _flatbuffer.readers(content, job.in_float()):
+            quantise.update_quantization_recipe(
+                regex=f"^{re.escape(scope)}",
+                operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
+                algorithm_key="no_quantize",
+            )
     quantised = quantise.quantize().quantized_model
     assert quantised is not None, "ai-edge-quantizer gave no model"
     result = bytes(quantised)

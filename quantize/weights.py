@@ -5,7 +5,7 @@ norm, is x (W g), and (16 x) W is x (16 W). A transposed convolution without str
 mirrored. All are right, so a weight has several forms.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from edgepass.quantize.pt2e import ATEN, module_path
+from edgepass.quantize.pt2e import ATEN, PRODUCTS, module_path
+from edgepass.quantize.recipe import Recipe
 
 Array = NDArray[np.float32]
 
@@ -83,6 +84,29 @@ def quantised(weights: Sequence[Stated], module: GraphModule) -> list[Stated]:
             if value is not None:
                 values.setdefault(name, _array(value))
     return [replace(weight, quantised=values.get(weight.name)) for weight in weights]
+
+
+def in_float(module: GraphModule, recipe: Recipe) -> list[Array]:
+    """What the recipe leaves in float of all that operations read as a weight.
+
+    That is what modules read that are kept, and tables: the buffers of a model, and what they decide. A format's own
+    quantiser knows of neither.
+    """
+    weights = dict(module.named_parameters())
+    found: list[Array] = []
+    for node, weight, _ in _read(module):
+        name, value = _constant(module, weight)
+        if value is None or value.dim() < 2:
+            continue
+        if recipe.keeps(module_path(node)) or (name not in weights and node.target in PRODUCTS):
+            found.append(_array(value))
+    return found
+
+
+def same(values: Array, others: Iterable[Array]) -> bool:
+    """Whether `values` are those of one of the others, in whatever order of dimensions."""
+    mine = np.sort(values, axis=None)
+    return any(values.size == other.size and np.array_equal(mine, np.sort(other, axis=None)) for other in others)
 
 
 def _read(module: GraphModule) -> Iterator[tuple[Node, Node, str]]:

@@ -1,0 +1,52 @@
+"""What a recipe leaves in float stays so in formats that quantise by themselves: tables, and modules that are kept."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgepass.pipeline import build
+from runtime_tests.conftest import CONVERTERS_WARN
+
+pytestmark = [pytest.mark.export, CONVERTERS_WARN]
+
+
+class Spectrum(nn.Module):
+    """[B, 7, 16] -> [B, 7, 16], [B, 7, 5]: a fixed transform, an output too, and layers one of which is kept."""
+
+    keep_float = ("exact",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.linalg.qr(torch.randn(16, 16))[0])
+        self.exact, self.coarse = nn.Linear(16, 24), nn.Linear(24, 5)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        spectrum = x @ self.table
+        return spectrum, self.coarse(torch.relu(self.exact(spectrum)))
+
+
+@pytest.mark.parametrize(
+    ("target", "recipe"),
+    [
+        ("coreml", "weight_only_wi8_afp32"),
+        ("onnx", "dynamic_wi8_afp32"),
+        ("tflite", "dynamic_wi8_afp32"),
+        ("tflite", "weight_only_wi8_afp32"),
+    ],
+)
+def test_only_what_the_recipe_speaks_of_is_int8(target: str, recipe: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    samples = [(torch.randn(1, 7, 16),) for _ in range(64)]
+    made = build(Spectrum().eval(), samples[0], evaluate=samples, targets=[target], recipe=recipe, out=tmp_path / "o")
+    (record,) = made.artifacts
+    assert record.verdict == "pass", record.reasons
+    assert record.audit
+    formats = {tuple(sorted(w.shape)): w.dtype for w in record.audit.weights if len(w.shape) > 1}
+    assert formats == {(16, 16): "float32", (16, 24): "float32", (5, 24): "int8"}
+    assert record.parity
+    assert record.parity.outputs[0].sqnr_db > 120, "the transform is of float32"
+    assert [w.reason for w in record.audit.weights if w.name == "exact.weight"] == [
+        "kept in float32 by the recipe or the model"
+    ]
