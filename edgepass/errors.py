@@ -14,11 +14,17 @@ EdgepassError                 exit 1   a fault of edgepass itself
 Every message is one sentence for a person: what was asked, what is allowed, what to do next.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 OK, INTERNAL, GATE_FAILED, BAD_INPUT, NOT_INSTALLED, NOT_EVALUATED = range(6)
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+NO_MEMORY = re.compile(
+    r"bad_alloc|memoryerror|(can'?t|cannot|failed to|could not) allocate|out of memory|failed to map segment",
+    re.IGNORECASE,
+)
+"""Said by allocators and loaders of several languages where memory, or the address space, has come to its end."""
 
 
 class EdgepassError(Exception):
@@ -87,7 +93,7 @@ ABSENT = (MissingExtraError, UnloadableError)
 
 
 def together(errors: Sequence[EdgepassError]) -> EdgepassError:
-    """One error for some of ABSENT: all that is not installed with one pip line, or else the first."""
+    """One error for several: all that is not installed with one pip line, or else the first."""
     missing = [error for error in errors if isinstance(error, MissingExtraError)]
     if not missing:
         return errors[0]

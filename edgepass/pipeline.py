@@ -33,7 +33,7 @@ from edgepass.judging.manifest import ArtifactRecord, Manifest
 from edgepass.quantize import recipe as recipes
 from edgepass.quantize.recipe import Recipe
 from edgepass.report import page
-from edgepass.runtimes import Array
+from edgepass.runtimes import Array, _memory
 from edgepass.task import Samples, Task, check_args, collect, synthetic
 
 TARGETS = ("executorch", "coreml", "tflite")
@@ -137,7 +137,8 @@ def export(
     staging.refuse_existing(out, overwrite=overwrite)
     samples = evaluation(task)
     say("capturing")
-    program = capture(task.model, task.args, decompositions=task.decompositions, max_batch=plan.max_batch)
+    with _memory.bounded():
+        program = capture(task.model, task.args, decompositions=task.decompositions, max_batch=plan.max_batch)
     say(f"running {task.name} in torch on {len(samples)} samples")
     held, program, reference = settle(task, program, samples)
     standard = Standard(

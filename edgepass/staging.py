@@ -5,6 +5,7 @@ import fcntl
 import os
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -130,10 +131,8 @@ def refuse_existing(out: Path, *, overwrite: bool) -> None:
         raise InputError(f"{out} is a mount point or the current folder, which cannot be replaced; name a new -o")
     if not held:
         return
-    ours = {manifest.FILE, manifest.GOLDEN, manifest.REPORT, manifest.SIGNATURE, ".DS_Store"}
-    if manifest.FILE in held:
-        ours |= {record.file for record in manifest.read(out).artifacts}
-    others = sorted(held - ours)
+    written = manifest.read(out).artifacts if manifest.FILE in held else []
+    others = manifest.strangers(out, {name for record in written for name in (record.file, *record.beside)})
     if others or manifest.FILE not in held:
         what = ", ".join(others[:3]) or f"no {manifest.FILE}"
         raise InputError(f"{out} exists and is not an export's alone: it holds {what}; name another -o")
@@ -150,23 +149,33 @@ def remove(path: Path) -> None:
 
 
 @contextmanager
-def explained(out: Path) -> Iterator[None]:
+def explained(out: Path, advice: str = "name another -o") -> Iterator[None]:
     """A failed write to `out` is an InputError."""
     try:
         yield
     except OSError as error:
-        raise InputError(explain(error, out)) from None
+        raise InputError(explain(error, out, advice)) from None
 
 
-def explain(error: OSError, out: Path) -> str:
-    """One sentence for a failed write."""
+def explain(error: OSError, out: Path, advice: str = "name another -o") -> str:
+    """One sentence for a failed write; `advice` is what to do otherwise than to make it possible.
+
+    Converters write their own temporary files and seldom say where, so the place with less room is named.
+    """
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
-            free = shutil.disk_usage(next(p for p in (out, *out.parents) if p.exists())).free
-            return f"no room to write {out}: {free // 2**20} MB are free there; make room or name another -o"
+            temporary = Path(tempfile.gettempdir())
+            if _free(temporary) < _free(out):
+                out, advice = temporary, "name another with TMPDIR"
+            return f"no room to write {out}: {_free(out) // 2**20} MB are free there; make room or {advice}"
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            return f"{out} may not be written: {error.strerror}; name another -o"
+            return f"{out} may not be written: {error.strerror}; {advice}"
         case errno.ENOTDIR | errno.EEXIST:
             return f"{out} cannot be a folder: part of that path is a file; name another -o"
         case _:
             return f"{out} could not be written: {error.strerror or error}"
+
+
+def _free(path: Path) -> int:
+    """Bytes of room where `path` is, or will be."""
+    return shutil.disk_usage(next(p for p in (path, *path.absolute().parents) if p.exists())).free

@@ -111,6 +111,7 @@ class Task:
         """The model as a module in evaluation mode."""
         return self.model.module() if isinstance(self.model, ExportedProgram) else self.model.eval()
 
+    @memory.bounded()
     def reference(self, samples: Samples) -> list[Array]:
         """Outputs of the float32 model in eager torch: one array [n, *shape] per output.
 

@@ -14,8 +14,9 @@ from edgepass.judging import score as scores
 from edgepass.judging.candidate import Candidate, Standard
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord, Manifest, Outcome
+from edgepass.judging.replay import replay
 from edgepass.quantize import recipe as recipes
-from edgepass.runtimes import Array
+from edgepass.runtimes import Array, _memory
 from edgepass.task import Task
 
 
@@ -61,7 +62,8 @@ def validate(
             f"{path} was made from {model}, which cannot be had here: {error}; or give --reference"
         ) from None
     max_batch = max_batch or (made.model.max_batch if made else None)
-    program = capture(task.model, task.args, decompositions=task.decompositions, max_batch=max_batch)
+    with _memory.bounded():
+        program = capture(task.model, task.args, decompositions=task.decompositions, max_batch=max_batch)
     held, program, reference_outputs = pipeline.settle(task, program, samples := pipeline.evaluation(task))
     standard = Standard(
         samples=samples,
@@ -96,7 +98,7 @@ def validate(
     again = recording.manifest_of(task, standard, [record for record, _ in judged], bounds, max_batch)
     if made is None:
         return again
-    return _held(path, made, replace(again, recipes=made.recipes), standard, judged)
+    return _held(path, made, replace(again, recipes=made.recipes), standard, judged, held)
 
 
 def _held(
@@ -105,6 +107,7 @@ def _held(
     again: Manifest,
     standard: Standard,
     judged: list[tuple[ArtifactRecord, list[Array]]],
+    held: Task,
 ) -> Manifest:
     """The new manifest with a reason for whatever of the old one no longer holds; files never written stay failed."""
     same_host = made.host == again.host
@@ -116,9 +119,14 @@ def _held(
             why.append(f"the manifest says that it is of the target {said.target!r}, and it is of {target!r}")
         records.append(replace(found, verdict="fail", reasons=[*why, *found.reasons]) if why else found)
     reasons = list(standing.of_folder(folder, made, again))
-    if "evaluation" not in changed:
+    golden = standing.read_golden(folder)
+    try:
+        if "evaluation" in changed:
+            standard, judged = replay(golden, folder, held, records, standard.threads)
         tensors = recording.golden(standard, judged)
-        reasons += standing.of_golden(standing.read_golden(folder), tensors, records, same_host=same_host)
+        reasons += standing.of_golden(golden, tensors, records, same_host=same_host)
+    except InputError as error:
+        reasons.append(f"the golden samples cannot be held against what they are of: {error}")
     records += [a for a in made.artifacts if not a.file]
     outcome: list[Outcome] = [record.verdict for record in records]
     if reasons:
@@ -126,7 +134,7 @@ def _held(
     if changed:
         reasons.append(
             f"the {' and '.join(changed)} data here are not those whose hash the manifest has, so what it says of "
-            "outputs is not held against them; give the data and the seed of the export"
+            "outputs on them is not held; give the data and the seed of the export"
         )
         outcome.append("not-evaluated")
     return replace(again, artifacts=records, reasons=reasons, verdict=gates.worst(outcome))

@@ -169,6 +169,9 @@ def benchmark(path: Path, runs: int, threads: int, as_json: bool) -> None:
         printing.json(rows)
     else:
         terminal.console.print(benchmarking.table(rows))
+        for note in benchmarking.notes(rows):
+            terminal.console.print(note, markup=False)
+    raise Exit(NOT_EVALUATED if benchmarking.notes(rows) else OK)
 
 
 @cli.command()
@@ -235,7 +238,7 @@ def report(out: Path) -> None:
     from edgepass import staging
     from edgepass.report import page
 
-    with staging.explained(out):
+    with staging.explained(out, "report on a copy of it"):
         path = page.write(out)
     click.echo(str(path))
 

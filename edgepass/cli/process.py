@@ -7,7 +7,7 @@ import click
 
 from edgepass.cli import interrupts
 from edgepass.cli.commands import cli
-from edgepass.errors import BAD_INPUT, INTERNAL, INTERRUPTED, OK, EdgepassError
+from edgepass.errors import BAD_INPUT, INTERNAL, INTERRUPTED, NO_MEMORY, OK, EdgepassError
 
 
 def command_line() -> int:
@@ -43,20 +43,20 @@ def command_line() -> int:
             err=True,
         )
         return BAD_INPUT
-    except MemoryError:
-        if os.environ.get("EDGEPASS_TRACEBACK"):
-            raise
-        click.echo(
-            "edgepass: there is not enough memory for this; free some, allow more (ulimit -v), or make the model or "
-            "its samples smaller",
-            err=True,
-        )
-        return BAD_INPUT
     except Exception as error:
         if interrupts.seen():
             return _stopped()
         if os.environ.get("EDGEPASS_TRACEBACK"):
             raise
+        if isinstance(error, MemoryError) or NO_MEMORY.search(
+            str(error)
+        ):  # torch's is a RuntimeError, a loader's another
+            click.echo(
+                "edgepass: there is not enough memory for this; free some, allow more (ulimit -v), or make the model "
+                "or its samples smaller",
+                err=True,
+            )
+            return BAD_INPUT
         click.echo(
             f"edgepass: internal error, {type(error).__name__}: {error}; "
             "please report it with the traceback that EDGEPASS_TRACEBACK=1 shows",

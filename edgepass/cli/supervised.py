@@ -10,6 +10,7 @@ GRACE seconds after SIGTERM, or at the second Ctrl-C.
 """
 
 import os
+import resource
 import signal
 import sys
 import threading
@@ -24,6 +25,8 @@ from edgepass.errors import BAD_INPUT
 
 GRACE = 10.0
 """Seconds that the command has to clean up when it is asked to stop, or this process is gone."""
+
+CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGTRAP)
 
 
 def run(command: Callable[[], int]) -> int:
@@ -65,6 +68,14 @@ def run(command: Callable[[], int]) -> int:
     if code:
         return code[0]
     ended = os.waitstatus_to_exitcode(status)
+    allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if -ended in CRASHES and allowed != resource.RLIM_INFINITY:
+        click.echo(
+            f"edgepass: the run crashed with {signal.Signals(-ended).name}, as native code does without memory, and "
+            f"this shell allows {allowed / 2**30:.3g} GiB; nothing was finished: allow more (ulimit -v unlimited)",
+            err=True,
+        )
+        return BAD_INPUT
     if ended < 0:
         click.echo(f"edgepass: the run was ended by {signal.Signals(-ended).name}; nothing was finished", err=True)
         return 128 - ended

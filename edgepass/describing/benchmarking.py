@@ -1,4 +1,7 @@
-"""Benchmark: latency and memory of every file on this host, each in a fresh process."""
+"""Benchmark: latency and memory of every file on this host, each in a fresh process.
+
+A file that does not run here, or whose runtime is not installed, is a row that says why, and the others are timed.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +12,15 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from edgepass.errors import InputError, first_line
+from edgepass.errors import (
+    ArtifactError,
+    DeviceOnlyError,
+    EdgepassError,
+    InputError,
+    MissingExtraError,
+    first_line,
+    together,
+)
 from edgepass.judging import files, manifest
 from edgepass.judging.figures import duration, size
 from edgepass.judging.manifest import GOLDEN, Latency
@@ -19,25 +30,49 @@ from edgepass.task import natural
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One file."""
+    """One file, or why it is not timed."""
 
     file: str
     bytes: int
-    peak_bytes: int
-    latency: Latency
+    peak_bytes: int | None = None
+    latency: Latency | None = None
+    note: str = ""
 
 
 def benchmark(path: Path, *, runs: int, threads: int = 1, say: Callable[[str], None] = lambda line: None) -> list[Row]:
-    """Time the files of an output folder, or one file, on golden inputs where there are any and on zeros elsewhere."""
+    """Time the files of an output folder, or one file, on golden inputs where there are any and on zeros elsewhere.
+
+    Raises MissingExtraError or ArtifactError and its kin where none of them can be timed.
+    """
     rows: list[Row] = []
+    errors: list[EdgepassError] = []
     for file in _files(path):
         say(f"timing {file.name}")
-        runtime = files.runtime_of(file)
-        measured = _child.run(runtime, file, _inputs(file, runtime), threads=threads, latency_runs=runs)
-        rows.append(
-            Row(file=file.name, bytes=files.size(file), peak_bytes=measured.peak_bytes, latency=measured.latency)
-        )
+        try:
+            rows.append(_timed(file, runs, threads))
+        except (ArtifactError, DeviceOnlyError, MissingExtraError) as error:
+            errors.append(error)
+            rows.append(Row(file=file.name, bytes=files.size(file), note=str(error)))
+    if errors and len(errors) == len(rows):
+        raise together(errors)
     return rows
+
+
+def _timed(file: Path, runs: int, threads: int) -> Row:
+    runtime = files.runtime_of(file)
+    measured = _child.run(runtime, file, _inputs(file, runtime), threads=threads, latency_runs=runs, contents=True)
+    assert measured.contents is not None
+    return Row(
+        file=file.name,
+        bytes=files.size(file, measured.contents.beside),
+        peak_bytes=measured.peak_bytes,
+        latency=measured.latency,
+    )
+
+
+def notes(rows: list[Row]) -> list[str]:
+    """A sentence for each file that was not timed."""
+    return [f"{row.file} is not timed: {row.note}" for row in rows if row.note]
 
 
 def table(rows: list[Row]) -> Table:
@@ -49,9 +84,12 @@ def table(rows: list[Row]) -> Table:
     view.add_column("evidence")
     for row in rows:
         latency = row.latency
+        if latency is None or row.peak_bytes is None:
+            view.add_row(Text(row.file), size(row.bytes), *("-" * 4), "not timed")
+            continue
         figures = [size(row.bytes), size(row.peak_bytes), duration(latency.p50_us), duration(latency.p95_us)]
         view.add_row(Text(row.file), *figures, str(latency.runs), latency.evidence)
-    threads = max((row.latency.threads for row in rows), default=1)
+    threads = max((row.latency.threads for row in rows if row.latency), default=1)
     view.caption = f"on this host, which is no phone; {threads} thread{'s' * (threads != 1)}"
     return view
 

@@ -21,7 +21,7 @@ def tables(file: Path, contents: Contents) -> list[Table]:
     rows = [
         *((f"input {t.name}", _tensor(t.shape, t.dtype)) for t in contents.inputs),
         *((f"output {t.name}", _tensor(t.shape, t.dtype)) for t in contents.outputs),
-        ("file", size(files.size(file))),
+        ("file", size(files.size(file, contents.beside))),
         ("planned activations", "-" if contents.planned_bytes is None else size(contents.planned_bytes)),
         ("delegated", "-" if contents.delegated_flops is None else f"{percent(contents.delegated_flops)} of the FLOPs"),
         *(("falls back", f"{f.op}: {f.reason}") for f in contents.fallbacks),

@@ -4,6 +4,7 @@
 A number that was not measured is null, never a guess, and every measured one carries its evidence level.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ GOLDEN = "golden.safetensors"
 REPORT = "report.html"
 SCHEMA = 1
 SIGNATURE = "signature.json"
+OURS = {FILE, GOLDEN, REPORT, SIGNATURE, ".DS_Store"}
 
 Evidence = Literal["device", "host runtime", "emulated ISA", "reference executor", "predicted"]
 Outcome = Literal["pass", "fail", "not-evaluated"]
@@ -318,6 +320,8 @@ class ArtifactRecord:
     target: str
     file: str
     """Its name in this folder. Empty where the target gave none: `bytes` is 0, and `reasons` say why it failed."""
+    beside: list[str] = field(default_factory=list)
+    """Names of the other files in this folder that it consists of; `bytes` and `content_sha256` cover them."""
     bytes: int
     float_bytes: int | None = None
     """Size of the float32 model as a file of the same target."""
@@ -436,3 +440,15 @@ def _inside(folder: Path, file: str) -> bool:
 def schema() -> dict[str, Any]:
     """The published JSON schema of manifest.json."""
     return msgspec.json.schema(Manifest)
+
+
+def strangers(folder: Path, files: Collection[str]) -> list[str]:
+    """What a folder holds beside what every export writes and `files`, which may lie in folders of it."""
+    found: list[str] = []
+    for entry in sorted(folder.iterdir()):
+        if entry.name in OURS or entry.name in files:
+            continue
+        inner = {name for name in files if name.startswith(f"{entry.name}/")}
+        below = [f for f in entry.rglob("*") if f.is_symlink() or not f.is_dir()] if inner else [entry]
+        found += sorted({f.relative_to(folder).as_posix() for f in below} - inner)
+    return found

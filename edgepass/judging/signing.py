@@ -78,7 +78,7 @@ def sign(folder: Path, key: Path, ask: Ask) -> Signature:
         files=files,
         signature=base64.b64encode(private.sign(_statement(files))).decode(),
     )
-    with staging.explained(folder):
+    with staging.explained(folder, "sign a copy of it"):
         staging.write(folder / SIGNATURE, msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")
     return made
 

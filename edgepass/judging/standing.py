@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgepass.errors import InputError, first_line
-from edgepass.judging.manifest import FILE, GOLDEN, REPORT, SIGNATURE, ArtifactRecord, Latency, Manifest
+from edgepass.judging.manifest import GOLDEN, ArtifactRecord, Latency, Manifest, strangers
 from edgepass.runtimes import Array
 
 TOLERANCE_DB = 0.5
@@ -23,7 +23,6 @@ LATENCY, MEMORY = 10.0, 3.0
 """Factors within which a host that does other work may time and take."""
 RUNS = 20
 """The median of fewer runs is that host's noise, and is not held."""
-OURS = {FILE, GOLDEN, REPORT, SIGNATURE, ".DS_Store"}
 
 
 def of_record(said: ArtifactRecord, found: ArtifactRecord, *, same_data: bool, same_host: bool) -> Iterator[str]:
@@ -59,11 +58,13 @@ def of_golden(
             yield f"{GOLDEN} holds {key}, which is of no file here"
 
 
-def of_folder(folder: Path, said: Manifest, found: Manifest, beside: Sequence[str] = ()) -> Iterator[str]:
-    """A sentence for each file that the manifest does not list, and for what it says of the model and is not so."""
-    listed = OURS | {a.file for a in said.artifacts} | set(beside)
-    others = sorted(f.name for f in folder.iterdir() if f.name not in listed)
-    if others:
+def of_folder(folder: Path, said: Manifest, found: Manifest) -> Iterator[str]:
+    """A sentence for each file that the manifest does not list, and for what it says of the model and is not so.
+
+    What the files were found to consist of is theirs, listed or not: whether it is as it was is told by their hash.
+    """
+    beside = {name for a in found.artifacts for name in a.beside}
+    if others := strangers(folder, {a.file for a in said.artifacts} | beside):
         yield f"the folder holds what its manifest does not list: {', '.join(others[:5])}"
     for what, old, new in (
         ("parameters", said.model.parameters, found.model.parameters),

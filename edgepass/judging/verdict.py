@@ -208,9 +208,10 @@ def _unrun(record: ArtifactRecord, candidate: Candidate, bounds: Gates, why: str
 
 
 def _bytes(path: Path, contents: Contents) -> dict[str, Any]:
-    """Size and hash, of every file that the model consists of."""
-    hashed = contents.content_sha256 or files.sha256(path, contents.beside)
-    return {"bytes": files.size(path, contents.beside), "content_sha256": hashed}
+    """Size and hash, of every file that the model consists of, and which these are."""
+    beside = contents.beside
+    hashed = contents.content_sha256 or files.sha256(path, beside)
+    return {"beside": beside, "bytes": files.size(path, beside), "content_sha256": hashed}
 
 
 def _holding(record: ArtifactRecord, contents: Contents, candidate: Candidate) -> ArtifactRecord:

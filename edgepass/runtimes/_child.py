@@ -27,6 +27,7 @@ from safetensors.numpy import load_file, save
 
 from edgepass import catalog
 from edgepass.errors import (
+    NO_MEMORY,
     ArtifactError,
     DamagedError,
     DeviceOnlyError,
@@ -44,10 +45,7 @@ from edgepass.runtimes._worker import Reply, Request
 GIB = 1 << 30
 ROOM = 1 << 16
 """Bytes that a folder for an answer has to have free; on a full disk there are none."""
-_NO_MEMORY = re.compile(
-    r"bad_alloc|memoryerror|(can'?t|cannot|failed to|could not) allocate|out of memory|failed to map segment",
-    re.IGNORECASE,
-)
+_FULL = re.compile(r"no space left|disk quota exceeded|file too large", re.IGNORECASE)
 _NOISE = re.compile(r"warning|midr|\bI\d{4}|^\s*(File|at|#\d)|\bINFO\b", re.IGNORECASE)
 
 
@@ -116,11 +114,16 @@ def run(
         raise InputError(f"inputs must hold the same number of samples, at least one; these hold {sorted(counts)}")
     with TemporaryDirectory(prefix="edgepass-") as name:
         folder = Path(name)
-        stacks = {_worker.INPUTS: inputs, **{_worker.BATCH.format(n): given for n, given in enumerate(batches)}}
+        stacks = {
+            _worker.INPUTS: inputs,
+            _worker.TENSORS: tensors,
+            **{_worker.BATCH.format(n): given for n, given in enumerate(batches)},
+        }
         try:
             for file, given in stacks.items():
                 arrays = {_worker.name(i): np.ascontiguousarray(x) for i, x in enumerate(given)}
-                (folder / file).write_bytes(save(arrays))
+                if arrays:
+                    (folder / file).write_bytes(save(arrays))
         except OSError as error:
             raise InputError(
                 f"the samples cannot be handed to a child through {folder.parent}: {error.strerror}; "
@@ -140,8 +143,6 @@ def run(
             rows=tuple(rows),
             batches=len(batches),
         )
-        if tensors:
-            (folder / _worker.TENSORS).write_bytes(save({_worker.name(i): t for i, t in enumerate(tensors)}))
         reply = _ask(request, path, folder)
         outputs = load_file(folder / _worker.OUTPUTS)
         held = _with_values(reply.contents, folder) if contents else None
@@ -224,6 +225,8 @@ def _ask(request: Request, path: Path, folder: Path) -> Reply:
         raise ArtifactError(f"{path}: the {request.runtime} runtime {reason}")
     else:
         raise _death(code, request, path, _tail(folder))
+    if any(_FULL.search(said) for said in (reply.message, *reply.batches)):
+        raise InputError(full)
     match reply.outcome:
         case "done":
             return reply
@@ -237,7 +240,7 @@ def _ask(request: Request, path: Path, folder: Path) -> Reply:
             raise DeviceOnlyError(reply.message)
         case "memory":
             raise ArtifactError(f"{path}: the {request.runtime} runtime {_too_big(request)}")
-        case "failed" if _NO_MEMORY.search(reply.message):
+        case "failed" if NO_MEMORY.search(reply.message):
             raise ArtifactError(f"{path}: the {request.runtime} runtime {_too_big(request)}")
         case "failed":
             cannot = "cannot run it" if request.task == "run" else "cannot read it"
@@ -283,7 +286,7 @@ def _death(code: int, request: Request, path: Path, tail: str) -> ArtifactError:
     """What a worker that ended without an answer says of its file."""
     who = f"{path}: the {request.runtime} runtime"
     last = f" ({tail})" if tail else ""
-    if _NO_MEMORY.search(tail):
+    if NO_MEMORY.search(tail):
         return ArtifactError(f"{who} {_too_big(request)}")
     if code >= 0:
         return DamagedError(f"{who} ended with exit code {code} and no answer{last}")

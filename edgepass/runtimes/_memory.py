@@ -5,6 +5,8 @@ import gc
 import os
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _STATUS, _HOST = Path("/proc/self/status"), Path("/proc/meminfo")
@@ -47,6 +49,25 @@ def available() -> int:
         if limit != resource.RLIM_INFINITY and _STATUS.exists():
             free = min(free, max(0, limit - _status(key)))
     return free
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """What runs inside may take what is free here and no more: a MemoryError, where the system would end processes.
+
+    For torch running what a stranger wrote, and never for a converter, of which some do not hear that there is none.
+    Linux only: RLIMIT_DATA counts private writable pages there, and is not enforced elsewhere.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if not _STATUS.exists():
+        yield
+        return
+    most = _status("VmData") + available()
+    resource.setrlimit(resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def _status(key: str) -> int:

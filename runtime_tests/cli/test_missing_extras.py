@@ -90,6 +90,14 @@ def test_a_file_whose_runtime_is_not_installed_is_not_judged_and_the_others_are(
     assert onnx["reasons"] == ["not judged here: onnxruntime is not installed: pip install 'edgepass[onnx]'"]
     assert coreml["verdict"] == "pass"
 
+    timed = edgepass("benchmark", out, "--runs", 1)
+    assert timed.code == NOT_EVALUATED, timed.err
+    said = " ".join(timed.out.split())
+    assert f"{onnx['file']} is not timed: onnxruntime is not installed: pip install 'edgepass[onnx]'" in said
+    rows = json.loads(edgepass("benchmark", out, "--runs", 1, "--json").out)
+    assert [(row["file"], row["latency"] is None) for row in rows] == [(onnx["file"], True), (coreml["file"], False)]
+    assert edgepass("benchmark", out / onnx["file"]).code == NOT_INSTALLED
+
     edited(out, lambda made: made["artifacts"][1].update(content_sha256="0" * 64))
     assert edgepass("validate", out, "--trust").code == GATE_FAILED, "what can be judged still is"
 
