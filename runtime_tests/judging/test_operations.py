@@ -31,16 +31,20 @@ class Parts:
 
     def __init__(self, first: Part, second: Part, last: Part, zero: int = 3) -> None:
         self.first, self.second, self.last, self.zero = first, second, last, zero
-        self.places = [Place(scale=SCALE, zero=zero), Place(scale=2 * SCALE, zero=zero)]
+        self.scales = SCALE, 2 * SCALE
+        self.places = [
+            Place(scales=frozenset({scale}), zero=zero, reads=frozenset(range(number)))
+            for number, scale in enumerate(self.scales)
+        ]
 
     def __call__(self, inputs: Sequence[Array], given: Sequence[Array] | None) -> tuple[list[Array], list[Array]]:
         made = []
         x: Any = inputs[0]
-        for number, (part, place) in enumerate(zip((self.first, self.second), self.places, strict=True)):
-            q = np.clip(np.rint(part(x) / place.scale) + place.zero, -128, 127).astype(np.int8)
+        for number, (part, scale) in enumerate(zip((self.first, self.second), self.scales, strict=True)):
+            q = np.clip(np.rint(part(x) / scale) + self.zero, -128, 127).astype(np.int8)
             made.append(q)
             read = q if given is None else given[number].astype(np.int8)
-            x = (read.astype(np.float32) - place.zero) * place.scale
+            x = (read.astype(np.float32) - self.zero) * scale
         return made, [self.last(x)]
 
 
