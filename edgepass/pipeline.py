@@ -260,8 +260,8 @@ def convert(
 
 def expectations(job: Job) -> Callable[[str], Expected]:
     """Target -> what files of a job are expected to give; targets that compute the same share one."""
-    made = cache(lambda lookups: Expected(lambda: job.realised(int8_lookups=lookups)))
-    return lambda name: made(job.recipe.scheme in exporters.target(name).int8_lookups)
+    made = cache(lambda beyond: Expected(lambda: job.realised(beyond)))
+    return lambda name: made(exporters.target(name).beyond.get(job.recipe.scheme, frozenset()))
 
 
 def settle(task: Task, program: Program, samples: Samples) -> tuple[Task, Program, list[Array]]:

@@ -20,7 +20,7 @@ from edgepass.quantize import audit, pt2e, weights
 from edgepass.quantize.audit import Requested
 from edgepass.quantize.float16 import to_float16
 from edgepass.quantize.recipe import Recipe, Scheme
-from edgepass.quantize.rounding import round_lookups, round_weights
+from edgepass.quantize.rounding import make_int8, round_weights
 from edgepass.quantize.weights import Array, Stated
 
 LINE = 300
@@ -37,6 +37,7 @@ class Lowered:
 
 
 Spares = dict[Scheme, tuple[frozenset[OpOverload], str]]
+Beyond = dict[Scheme, frozenset[OpOverload]]
 
 
 class Job:
@@ -52,7 +53,7 @@ class Job:
         self.recipe = recipe.keeping(program.keep)
         self._calibration = calibration
         self._prepared: GraphModule | None = None
-        self._realised: dict[bool, GraphModule] = {}
+        self._realised: dict[frozenset[OpOverload], GraphModule] = {}
         self._stated: list[Stated] | None = None
         self._of_graph: list[Stated] | None = None
 
@@ -79,17 +80,17 @@ class Job:
             self._prepared = pt2e.prepare(graph, self.recipe, samples)
         return pt2e.convert(copy.deepcopy(self._prepared), fold=fold)
 
-    def realised(self, *, int8_lookups: bool = False) -> GraphModule:
+    def realised(self, beyond: frozenset[OpOverload] = frozenset()) -> GraphModule:
         """The program in the number formats of its recipe, as torch itself runs it: what files are expected to give.
 
-        Made once, so it is not to be changed.
+        beyond: operations that are int8 too. Made once, so it is not to be changed.
         """
-        if int8_lookups not in self._realised:
+        if beyond not in self._realised:
             with quiet(), torch.no_grad():
-                self._realised[int8_lookups] = self._made(int8_lookups=int8_lookups)
-        return self._realised[int8_lookups]
+                self._realised[beyond] = self._made(beyond)
+        return self._realised[beyond]
 
-    def _made(self, *, int8_lookups: bool) -> GraphModule:
+    def _made(self, beyond: frozenset[OpOverload]) -> GraphModule:
         match self.recipe.scheme:
             case "float32":
                 return self.graph()
@@ -97,8 +98,7 @@ class Job:
                 return to_float16(self.graph(), self.recipe)
             case _:
                 graph = self.quantised(fold=True)
-                if int8_lookups:
-                    round_lookups(graph, self.recipe)
+                make_int8(graph, self.recipe, beyond)
                 return graph
 
     def in_float(self) -> list[Array]:
@@ -134,8 +134,8 @@ class Target(Protocol):
 
     quantizes: frozenset[Scheme]
     """Schemes whose weights the format's own tools make int8, where the others take those of the graph."""
-    int8_lookups: frozenset[Scheme]
-    """Those of them in which the rows of lookups are made int8 too, which the graph leaves in float."""
+    beyond: Beyond
+    """Operations with weights that these tools make int8 and the recipe's own graph leaves in float."""
 
     def export(self, job: Job, path: Path) -> Lowered: ...
 

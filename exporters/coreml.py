@@ -9,7 +9,7 @@ from torch.export import ExportedProgram
 
 from edgepass import rewrites
 from edgepass.errors import not_imported
-from edgepass.exporters import Job, Lowered, Spares
+from edgepass.exporters import Beyond, Job, Lowered, Spares
 from edgepass.quantize import weights
 from edgepass.quantize.pt2e import module_path
 from edgepass.quantize.recipe import Scheme
@@ -23,7 +23,7 @@ refuses: dict[Scheme, tuple[str, str]] = {
 }
 spares: Spares = {}
 quantizes: frozenset[Scheme] = frozenset({"weight-only"})
-int8_lookups: frozenset[Scheme] = frozenset()
+beyond: Beyond = {}
 dynamic_batch = None
 space = 1_400_000_000
 

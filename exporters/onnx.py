@@ -11,10 +11,10 @@ from torch.export import ExportedProgram
 
 from edgepass import rewrites
 from edgepass.errors import not_imported
-from edgepass.exporters import Job, Lowered, Spares
+from edgepass.exporters import Beyond, Job, Lowered, Spares
 from edgepass.quantize import weights
 from edgepass.quantize.float16 import to_float16
-from edgepass.quantize.pt2e import TRANSPOSED
+from edgepass.quantize.pt2e import CONVOLUTIONS, TRANSPOSED
 from edgepass.quantize.recipe import Scheme
 from edgepass.quantize.weights import Array
 
@@ -24,7 +24,7 @@ suffix = ".onnx"
 refuses: dict[Scheme, tuple[str, str]] = {}
 spares: Spares = {"dynamic": (frozenset(TRANSPOSED), "onnxruntime's dynamic quantiser has no transposed convolutions")}
 quantizes: frozenset[Scheme] = frozenset({"dynamic"})
-int8_lookups: frozenset[Scheme] = frozenset()
+beyond: Beyond = {"dynamic": frozenset(CONVOLUTIONS - TRANSPOSED)}
 dynamic_batch = None
 space = 1_500_000_000
 

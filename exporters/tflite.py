@@ -10,8 +10,8 @@ from typing import Any
 
 from edgepass import rewrites
 from edgepass.errors import not_imported
-from edgepass.exporters import Job, Lowered, Spares, _flatbuffer
-from edgepass.quantize.pt2e import PRODUCTS
+from edgepass.exporters import Beyond, Job, Lowered, Spares, _flatbuffer
+from edgepass.quantize.pt2e import CONVOLUTIONS, LOOKUPS, PRODUCTS
 from edgepass.quantize.recipe import Scheme
 
 extra = "tflite"
@@ -20,7 +20,7 @@ suffix = ".tflite"
 refuses: dict[Scheme, tuple[str, str]] = {}
 spares: Spares = {"float16": (PRODUCTS, "ai-edge-quantizer casts no matrices of a batch")}
 quantizes: frozenset[Scheme] = frozenset({"dynamic", "weight-only"})
-int8_lookups = quantizes
+beyond: Beyond = {"dynamic": LOOKUPS | CONVOLUTIONS, "weight-only": LOOKUPS}
 dynamic_batch = "litert-torch converts fixed shapes only"
 space = 2_800_000_000
 

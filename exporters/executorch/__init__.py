@@ -11,7 +11,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from edgepass.errors import not_imported
-from edgepass.exporters import Job, Lowered, Spares
+from edgepass.exporters import Beyond, Job, Lowered, Spares
 from edgepass.exporters.executorch import _edge, _reasons
 from edgepass.quantize.pt2e import CONVOLUTIONS, WEIGHTED
 from edgepass.quantize.recipe import Scheme
@@ -27,7 +27,7 @@ spares: Spares = {
     "dynamic": (CONVOLUTIONS, "XNNPACK's quantiser has ranges at run time for linear layers alone"),
 }
 quantizes: frozenset[Scheme] = frozenset()
-int8_lookups: frozenset[Scheme] = frozenset()
+beyond: Beyond = {}
 dynamic_batch = None
 space = 1_200_000_000
 

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from edgepass.errors import not_imported
-from edgepass.exporters import Job, Lowered, Spares, coreml
+from edgepass.exporters import Beyond, Job, Lowered, Spares, coreml
 from edgepass.exporters.executorch import _edge
 from edgepass.quantize.recipe import Scheme
 
@@ -16,7 +16,7 @@ suffix = ".coreml.pte"
 refuses: dict[Scheme, tuple[str, str]] = coreml.refuses
 spares: Spares = coreml.spares
 quantizes: frozenset[Scheme] = frozenset()
-int8_lookups: frozenset[Scheme] = frozenset()
+beyond: Beyond = {}
 dynamic_batch = "its delegate takes shapes that are listed, not a range of them"
 space = 1_400_000_000
 

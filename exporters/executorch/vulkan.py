@@ -10,7 +10,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from edgepass.errors import RefusedError, not_imported
-from edgepass.exporters import Job, Lowered, Spares
+from edgepass.exporters import Beyond, Job, Lowered, Spares
 from edgepass.exporters.executorch import _edge
 from edgepass.exporters.executorch._images import as_images
 from edgepass.quantize.recipe import Scheme
@@ -23,7 +23,7 @@ refuses: dict[Scheme, tuple[str, str]] = {
 }
 spares: Spares = {}
 quantizes: frozenset[Scheme] = frozenset()
-int8_lookups: frozenset[Scheme] = frozenset()
+beyond: Beyond = {}
 dynamic_batch = "its lowering uses a size that varies before it is known (executorch 1.5.1)"
 space = 1_200_000_000
 

@@ -39,3 +39,35 @@ def test_what_stays_in_float_has_a_reason(target: str, float_ones: set[str], tmp
     assert record.audit
     assert {w.name for w in record.audit.weights if w.reason} == float_ones
     assert {w.name for w in record.audit.weights if w.dtype == "int8"} >= {"last.weight"}
+
+
+class Pictures(nn.Module):
+    """[B, 3, 16, 16] -> [B, 5]: convolutions, and a layer of means over the picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, groups=4)
+        self.last = nn.Linear(16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.second(torch.relu(self.first(x)))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("target", ["executorch", "onnx", "tflite"])
+def test_convolutions_that_a_target_makes_int8_are_expected_to_be(target: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    samples = [(torch.randn(1, 3, 16, 16),) for _ in range(64)]
+    made = build(
+        Pictures().eval(),
+        samples[0],
+        evaluate=samples,
+        targets=[target],
+        recipe="dynamic_wi8_afp32",
+        out=tmp_path / "o",
+    )
+    (record,) = made.artifacts
+    assert not [reason for reason in record.reasons if reason.startswith("conversion")], record.reasons
+    assert record.loss
+    assert record.loss.file_db is not None
+    assert record.loss.expected_db is not None
+    assert record.loss.file_db == pytest.approx(record.loss.expected_db, abs=3.0)
