@@ -7,23 +7,21 @@ same places, though not the same values: a flip of one rounding early in a netwo
 file is no closer to the graph than to the float32 model, but its noise is as large as the graph's, in every slice.
 
 The graph is the recipe's own for every target, also where a vendor's quantiser makes the file: weights as read from a
-file would carry the faults of that file into what is expected of it.
+file would carry the faults of that file into what is expected of it. Only what such a quantiser makes int8 beyond the
+recipe's graph, lookups and convolutions, is int8 in the graph that its files are held against.
 
-How much larger the noise may be is set by measurement. Static int8 of the 67 rows of the catalogue, 8 samples, raw dB
-that a file has less than the Core ML file, which is the graph bit for bit in the row where both were compared:
+How much larger the noise may be is set by measurement: every mechanism of the catalogue, for every target, under every
+recipe, judged by 64 samples; CATALOGUE.md shows how near they come. The noise of a whole output is 0.3 to 2.3 times the
+graph's, in all of them, so MULTIPLE is 4, or 6 dB. To it comes the sampling error of a ratio of two noises from few
+samples, SIGMAS times its deviation: the fewer the samples, the wider the bound. The slice nearest to its bound, of split
+attention in a static .tflite, has 4.76 times the graph's noise where 6.69 may be. What was beyond was wrong each time:
+a state that tflite gave in int8 and the recipe leaves in float, activations that onnxruntime rounded under a recipe of
+weights, a fixed table that three quantisers took for a weight.
 
-    executorch -0.4 to 0.4    onnx -0.4 to 0.4    tflite -0.4 to 1.2, then 2.4 (inception) and 3.4 (split attention)
-
-so MULTIPLE is 4, or 6 dB. To it comes the sampling error of a ratio of two noises from few samples, SIGMAS times its
-deviation: the fewer the samples, the wider the bound. The slice nearest to its bound, of split attention in tflite, has
-4.76 times the graph's noise where 6.69 may be. Far beyond was a state that tflite gave in int8 and the recipe leaves in
-float, 15.6 dB for 33.2. The worst slice of a healthy int8 graph, of 18 rows with 64 samples, has 16.3 dB; 0 fails.
-
-A float16 file may round where torch does not, within an operation. One healthy file was seen to: softplus written out
-in halves left 29.4 dB in a slice of a state that has 60.8 in the graph. It is exact now: the least slice has 54.7 dB.
-Noise is forgiven up to FORGIVEN_DB of the signal until all float16 files of the catalogue are measured without that; a
-weight that is a tenth too large has 20 dB, and 80 dB of the target's float32 file are asked for whatever the recipe.
-`python -m runtime_tests.bench.budgets` measures again.
+A float16 file may round where torch does not, within an operation, and an output that torch's graph has without noise
+is no better in a file than float16 is: FORGIVEN_DB is a few roundings of it. What was seen beyond that, softplus written
+out in halves, is exact now. A weight that is a tenth too large has 20 dB.
+`python -m runtime_tests.bench.mechanisms` measures again.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -48,7 +46,7 @@ SIGMAS = 4.0
 """Standard deviations of the logarithm of that ratio, which widen it."""
 FLOAT32_DB = 80.0
 """Least centred SQNR of a float32 file; healthy ones of the catalogue have 120 raw at least."""
-FORGIVEN_DB: dict[Scheme, float] = {"float16": 25.0}
+FORGIVEN_DB: dict[Scheme, float] = {"float16": 60.0}
 """Noise that is never too much, in dB below the signal; FLOAT32_DB where nothing is said."""
 
 
