@@ -13,14 +13,14 @@ recipe's graph, lookups and convolutions, is int8 in the graph that its files ar
 How much larger the noise may be is set by measurement: every mechanism of the catalogue, for every target, under every
 recipe, judged by 64 samples; CATALOGUE.md shows how near they come. The noise of a whole output is 0.3 to 2.3 times the
 graph's, in all of them, so MULTIPLE is 4, or 6 dB. To it comes the sampling error of a ratio of two noises from few
-samples, SIGMAS times its deviation: the fewer the samples, the wider the bound. The slice nearest to its bound, of split
-attention in a static .tflite, has 4.76 times the graph's noise where 6.69 may be. What was beyond was wrong each time:
-a state that tflite gave in int8 and the recipe leaves in float, activations that onnxruntime rounded under a recipe of
-weights, a fixed table that three quantisers took for a weight.
+samples, SIGMAS times its deviation: the fewer the samples, the wider the bound. The slice nearest to its bound, of
+split attention in a static .tflite, has 4.76 times the graph's noise where 6.69 may be. What was beyond was wrong each
+time: a state that tflite gave in int8 and the recipe leaves in float, activations that onnxruntime rounded under a
+recipe of weights, a fixed table that three quantisers took for a weight.
 
 A float16 file may round where torch does not, within an operation, and an output that torch's graph has without noise
-is no better in a file than float16 is: FORGIVEN_DB is a few roundings of it. What was seen beyond that, softplus written
-out in halves, is exact now. A weight that is a tenth too large has 20 dB.
+is no better in a file than float16 is: FORGIVEN_DB is a few roundings of it. What was seen beyond that, softplus
+written out in halves, is exact now. A weight that is a tenth too large has 20 dB.
 `python -m runtime_tests.bench.mechanisms` measures again.
 """
 
