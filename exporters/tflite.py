@@ -11,20 +11,23 @@ from typing import Any
 from edgepass import rewrites
 from edgepass.errors import not_imported
 from edgepass.exporters import Beyond, Job, Lowered, Spares, _flatbuffer
-from edgepass.quantize.pt2e import CONVOLUTIONS, LOOKUPS, PRODUCTS
+from edgepass.quantize.pt2e import CONVOLUTIONS, LOOKUPS, PRODUCTS, TRANSPOSED
 from edgepass.quantize.recipe import Scheme
 
 extra = "tflite"
 runtime = "tflite"
 suffix = ".tflite"
 refuses: dict[Scheme, tuple[str, str]] = {}
-spares: Spares = {"float16": (PRODUCTS, "ai-edge-quantizer casts no matrices of a batch")}
+spares: Spares = {
+    "float16": (PRODUCTS, "ai-edge-quantizer casts no matrices of a batch"),
+    "static": (frozenset(TRANSPOSED), "litert-torch has no int8 transposed convolution with strides"),
+}
 quantizes: frozenset[Scheme] = frozenset({"dynamic", "weight-only"})
 beyond: Beyond = {"dynamic": LOOKUPS | CONVOLUTIONS, "weight-only": LOOKUPS}
 dynamic_batch = "litert-torch converts fixed shapes only"
 space = 2_800_000_000
 
-REWRITES = ("rms_norm", "activations", "expand")
+REWRITES = ("rms_norm", "activations", "expand", "transposed")
 
 
 def export(job: Job, path: Path) -> Lowered:

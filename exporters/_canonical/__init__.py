@@ -14,7 +14,7 @@ from torch.fx import GraphModule, Node
 from edgepass.exporters._canonical._constants import Constants
 
 Formula = Callable[..., Any]
-FORMS = ("padding", "factors", "filled", "products", "hidden_rows", "one_step")
+FORMS = ("padding", "transposed", "factors", "filled", "products", "hidden_rows", "one_step")
 
 
 def restate(module: GraphModule) -> bool:

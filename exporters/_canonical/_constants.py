@@ -19,20 +19,24 @@ class Constants:
         self.nodes: set[Node] = set()
         self.weights: dict[Node, frozenset[str]] = {}
         """Constant node -> names of the parameters that it is made of."""
+        self.sources: dict[Node, frozenset[str]] = {}
+        """Constant node -> names of the parameters and buffers that it is made of."""
         self._values: dict[Node, Any] = {}
         changed = _changed(module)
         for node in module.graph.nodes:
             if node in changed:
                 continue
             if node.op == "get_attr":
-                value = _attribute(module, str(node.target))
+                value = attribute(module, str(node.target))
                 if isinstance(value, Tensor):
                     self.nodes.add(node)
                     is_weight = isinstance(value, nn.Parameter)
                     self.weights[node] = frozenset({str(node.target)} if is_weight else ())
+                    self.sources[node] = frozenset({str(node.target)})
             elif _is_pure(node) and all(argument in self.nodes for argument in node.all_input_nodes):
                 self.nodes.add(node)
                 self.weights[node] = frozenset().union(*(self.weights[a] for a in node.all_input_nodes))
+                self.sources[node] = frozenset().union(*(self.sources[a] for a in node.all_input_nodes))
 
     def is_weight(self, node: Any) -> bool:
         """Whether `node` is a parameter, or made of parameters alone."""
@@ -43,7 +47,7 @@ class Constants:
         if node not in self._values:
             with torch.no_grad():
                 if node.op == "get_attr":
-                    self._values[node] = _attribute(self.module, str(node.target))
+                    self._values[node] = attribute(self.module, str(node.target))
                 else:
                     args, kwargs = map_arg((node.args, node.kwargs), self.value)
                     self._values[node] = node.target(*args, **kwargs)  # type: ignore[operator]  # a call_function node
@@ -51,10 +55,11 @@ class Constants:
 
     def elements(self, names: frozenset[str]) -> int:
         """Of these parameters together."""
-        return sum(prod(_attribute(self.module, name).shape) for name in names)
+        return sum(prod(attribute(self.module, name).shape) for name in names)
 
 
-def _attribute(module: GraphModule, name: str) -> Any:
+def attribute(module: GraphModule, name: str) -> Any:
+    """What a node that gets `name` gets."""
     return reduce(getattr, name.split("."), module)
 
 

@@ -4,7 +4,8 @@
                                 x ─ linear ─ y              x ─ linear ─ y
 
 A quantiser makes only a constant int8, and a weight that is computed is none. Never folded is what would take more room
-than the weights that it is made of, a table spread over a batch, say; a computed weight of a layer always is.
+than the weights that it is made of, a table spread over a batch, say; a computed weight of a layer always is, and takes
+the name of the one that it is made of where nothing else does.
 """
 
 from collections import deque
@@ -13,20 +14,20 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from edgepass.exporters._canonical._constants import Constants
-from edgepass.quantize.pt2e import WEIGHTED
+from edgepass.exporters._canonical._constants import Constants, attribute
+from edgepass.quantize.pt2e import CUBIC, WEIGHTED
 
 
 def fold(module: GraphModule) -> bool:
     """Put constants in the place of arithmetic on parameters, in the graph of `module`; whether there was any."""
     constants = Constants(module)
-    made: list[str] = []
+    made: dict[str, frozenset[str]] = {}
     ends = [node for node in module.graph.nodes if node in constants.nodes and set(node.users) - constants.nodes]
     todo = deque(ends)
     folded: list[Node] = []
     while todo:
         node = todo.popleft()
-        if node.op == "get_attr" or not constants.weights[node] or node in folded:
+        if node.op == "get_attr" or node in folded or not (constants.weights[node] or _is_layers_weight(node)):
             continue
         if _is_worth_it(node, constants):
             _put(module, node, constants, made)
@@ -37,8 +38,11 @@ def fold(module: GraphModule) -> bool:
         return False
     before = _used(module)
     module.graph.eliminate_dead_code(lambda node: node not in constants.nodes and node.op != "get_attr")
-    for name in before - _used(module):
+    gone = before - _used(module)
+    for name in gone:
         _forget(module, name)
+    for name in sorted(gone):
+        _inherit(module, name, [own for own, names in made.items() if names == {name}])
     module.graph.lint()
     module.recompile()
     return True
@@ -48,28 +52,53 @@ def _is_worth_it(node: Node, constants: Constants) -> bool:
     value = constants.value(node)
     if not isinstance(value, Tensor):
         return False
-    is_layers_weight = any(user.target in WEIGHTED and user.args[1] is node for user in node.users)
-    return is_layers_weight or value.numel() <= constants.elements(constants.weights[node])
+    return _is_layers_weight(node) or value.numel() <= constants.elements(constants.weights[node])
 
 
-def _put(module: GraphModule, node: Node, constants: Constants, made: list[str]) -> None:
-    """The value of `node` as a parameter beside the largest of those that it is made of; one of equal value serves."""
+def _is_layers_weight(node: Node) -> bool:
+    return any(user.target in WEIGHTED | CUBIC and user.args[1] is node for user in node.users)
+
+
+def _put(module: GraphModule, node: Node, constants: Constants, made: dict[str, frozenset[str]]) -> None:
+    """The value of `node` beside the largest of what it is made of, which `made` tells; one of equal value serves."""
     value = constants.value(node).detach()
-    names = constants.weights[node]
-    largest = max(sorted(names), key=lambda name: module.get_parameter(name).numel())
-    same = next((name for name in (*sorted(names), *made) if _equal(module.get_parameter(name), value)), None)
+    names = constants.weights[node] or constants.sources[node]
+    largest = max(sorted(names), key=lambda name: attribute(module, name).numel())
+    same = next((name for name in (*sorted(names), *made) if _equal(attribute(module, name), value)), None)
     if same is None:
         same = _free_name(module, _plain_name(largest))
-        owner = module.get_submodule(same.rpartition(".")[0])
-        own = value.clone(memory_format=torch.contiguous_format)
-        owner.register_parameter(same.rpartition(".")[2], nn.Parameter(own, requires_grad=False))
-        made.append(same)
+        _register(module, same, value, like=attribute(module, largest))
+        made[same] = names
     with module.graph.inserting_before(node):
         constant = module.graph.get_attr(same)
     constant.meta = dict(node.meta)
     for user in list(node.users):
         if user not in constants.nodes:
             user.replace_input_with(node, constant)
+
+
+def _register(module: GraphModule, name: str, value: Tensor, *, like: Tensor) -> None:
+    """A parameter where `like` is one, else a buffer."""
+    owner = module.get_submodule(name.rpartition(".")[0])
+    own = value.clone(memory_format=torch.contiguous_format)
+    if isinstance(like, nn.Parameter):
+        owner.register_parameter(name.rpartition(".")[2], nn.Parameter(own, requires_grad=False))
+    else:
+        owner.register_buffer(name.rpartition(".")[2], own)
+
+
+def _inherit(module: GraphModule, name: str, made: list[str]) -> None:
+    """Call by the `name` of a tensor that is no longer there what was made of it alone, where that is one."""
+    plain = _plain_name(name)
+    if len(made) != 1 or _free_name(module, plain) != plain:
+        return
+    (own,) = made
+    value = attribute(module, own)
+    _forget(module, own)
+    _register(module, plain, value, like=value)
+    for node in module.graph.nodes:
+        if node.op == "get_attr" and node.target == own:
+            node.target = plain
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

@@ -25,7 +25,7 @@ class Every(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.up = nn.ConvTranspose2d(4, 6, 2, groups=2)
+        self.up = nn.ConvTranspose2d(4, 6, 2, stride=2, groups=2)
         self.deep, self.cube = nn.Conv2d(6, 6, 3, padding="same", groups=6), nn.Conv3d(1, 2, (1, 2, 2))
         self.heads, self.table = nn.Parameter(torch.randn(3, 5, 7)), nn.Embedding(11, 5)
         self.lstm, self.out, self.kept = nn.LSTM(5, 3, batch_first=True), nn.Linear(3, 4), nn.Linear(4, 4)
@@ -44,7 +44,7 @@ def wanted(chosen: Recipe) -> dict[str, Requested]:
 
 EVERY = {
     "up.weight", "deep.weight", "cube.weight", "heads", "table.weight", "lstm.weight_ih_l0", "lstm.weight_hh_l0",
-    "out.weight", "kept.weight", "matrix_0",
+    "out.weight", "kept.weight", "matrix",
 }  # fmt: skip
 
 
