@@ -5,6 +5,7 @@ after    x(f32) ─ kept ─ to(f16) ─ linear(f16 weights) ─ … ─ to(f32)
 """
 
 from collections.abc import Collection
+from math import copysign, inf
 from typing import Any
 
 import torch
@@ -14,6 +15,15 @@ from torch.fx.node import map_aggregate, map_arg
 
 from edgepass.quantize.pt2e import module_path
 from edgepass.quantize.recipe import Recipe
+
+ATEN = torch.ops.aten
+FILLS = {
+    ATEN.masked_fill.Scalar, ATEN.masked_fill_.Scalar, ATEN.full.default, ATEN.full_like.default, ATEN.new_full.default,
+    ATEN.scalar_tensor.default, ATEN.where.Scalar, ATEN.where.ScalarOther, ATEN.where.ScalarSelf, ATEN.fill.Scalar,
+    ATEN.pad.default, ATEN.constant_pad_nd.default,
+}  # fmt: skip
+"""Operations that fill with a number; no other is given less than it says, a factor of 1e6 least of all."""
+LARGEST = torch.finfo(torch.float16).max
 
 
 def to_float16(module: GraphModule, recipe: Recipe, keep_ops: Collection[OpOverload] = ()) -> GraphModule:
@@ -60,16 +70,26 @@ def _cast_arguments(module: GraphModule, node: Node, dtype: torch.dtype, realise
 
 
 def _ask_for_halves(node: Node) -> None:
-    """Where an operation says the type of what it makes, as zeros and casts do, or leaves it to torch: float16."""
+    """Where an operation says the type of what it makes, as zeros and casts do, or leaves it to torch: float16.
+
+    What it fills with and float16 cannot hold, as masks have, is the largest that it can.
+    """
 
     def half(argument: Any) -> Any:
         return torch.float16 if argument is torch.float32 else argument
 
     node.args, node.kwargs = map_aggregate(node.args, half), map_aggregate(node.kwargs, half)
+    if node.target in FILLS and _is_float(node):
+        node.args, node.kwargs = map_aggregate(node.args, _held), map_aggregate(node.kwargs, _held)
     schema = getattr(node.target, "_schema", None)
     typed = schema is not None and any(argument.name == "dtype" for argument in schema.arguments)
     if typed and not node.all_input_nodes and _is_float(node):
         node.update_kwarg("dtype", torch.float16)
+
+
+def _held(argument: Any) -> Any:
+    beyond = isinstance(argument, float) and LARGEST < abs(argument) < inf
+    return copysign(LARGEST, argument) if beyond else argument
 
 
 def _is_float(node: Node) -> bool:

@@ -17,7 +17,10 @@ from edgepass.rewrites import constant
 
 
 def masked(dtype: torch.dtype) -> float:
-    """What is added to a masked score: below every score, and finite when added twice; -inf less -inf would be NaN."""
+    """What is added to a masked score: below every score, and finite when added twice; -inf less -inf would be NaN.
+
+    In float16 it is -32752, so the scores of a row may lie no further apart than that.
+    """
     return torch.finfo(dtype).min / 2
 
 

@@ -4,7 +4,8 @@
     after    mask ─ (rows hidden whole: opened) ─ scaled_dot_product_attention ─ (· 0 in those rows) ─ y
 
 No converter keeps torch's guard: a row that bools hide gives the mean of the values, one of -inf gives NaN. Bools are
-made numbers besides, since coremltools 9.0 adds but -3e4 to a masked score. A mask of numbers that hides no row stays.
+made numbers besides, and so is the order of a causal attention, since coremltools 9.0 adds but -3e4 to a masked score.
+A mask of numbers that hides no row stays.
 """
 
 from collections.abc import Callable
@@ -30,17 +31,39 @@ LINEAR = {
 
 
 def formula(node: Node, constants: Constants) -> Callable[..., Tensor] | None:
-    """The guarded attention, where its mask is of bools or may hide a row."""
+    """The guarded attention, where its mask is of bools or may hide a row, or is but told to be causal."""
     if node.target != ATEN.scaled_dot_product_attention.default:
         return None
     mask = node.args[3] if len(node.args) > 3 else node.kwargs.get("attn_mask")
     if not isinstance(mask, Node):
-        return None
+        causal = node.args[5] if len(node.args) > 5 else node.kwargs.get("is_causal", False)
+        return _causal(*node.args[:2]) if causal else None
     if mask in constants.nodes:
         value = constants.value(mask)
         sound = value.is_floating_point() and bool(_shown(value).all())
         return None if sound else _guarded(value)
     return None if mask.meta["val"].is_floating_point() and _is_finite(mask, constants) else _guarded()
+
+
+def _causal(query: Any, key: Any) -> Callable[..., Tensor] | None:
+    """The attention under a mask of numbers, where its sizes are known."""
+    queries, keys = (x.meta["val"].shape[-2] for x in (query, key))
+    if not isinstance(queries, int) or not isinstance(keys, int):
+        return None
+    mask = torch.full((queries, keys), LOWEST).triu(1)
+
+    def attention(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = True,
+        **how: Any,
+    ) -> Tensor:
+        return functional.scaled_dot_product_attention(query, key, value, mask, dropout_p, **how)
+
+    return attention
 
 
 def _guarded(known: Tensor | None = None) -> Callable[..., Tensor]:

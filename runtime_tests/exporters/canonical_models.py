@@ -63,7 +63,7 @@ class Products(nn.Module):
 
 
 class Hidden(nn.Module):
-    """Attention whose mask hides rows whole: of an input, of bools, of -inf; and scores beyond any mask's constant."""
+    """Attention whose mask hides rows whole: of an input, of bools, of -inf; scores beyond any mask's constant."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,6 +82,7 @@ class Hidden(nn.Module):
             attend(q, q, q, mask),
             attend(q, q, q, torch.zeros_like(mask, dtype=torch.float32).masked_fill(~mask, -torch.inf)),
             attend(1e3 * q, -1e3 * q.abs(), q, self.bools),
+            attend(1e3 * q, -1e3 * q.abs(), q, is_causal=True),
         )
 
 

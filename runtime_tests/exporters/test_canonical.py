@@ -112,6 +112,22 @@ def test_rows_hidden_whole_are_zero_as_in_torch(shown: list[bool], numbers: bool
     torch.testing.assert_close(program.module()(x, mask), Masked()(x, mask))
 
 
+class Causal(nn.Module):
+    """Attention that is but told to be causal."""
+
+    def forward(self, q: Tensor, k: Tensor) -> Tensor:
+        return functional.scaled_dot_product_attention(q, k, k, is_causal=True, scale=1.0)
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (5, 5), (3, 7), (7, 3)])
+def test_a_causal_attention_has_its_mask_in_numbers(queries: int, keys: int) -> None:
+    args = 1e3 * torch.randn(1, 2, queries, 4), 1e3 * torch.randn(1, 2, keys, 4)
+    program = capture(Causal(), args).exported
+    (node,) = [n for n in program.graph.nodes if "attention" in str(n.target)]
+    assert len(node.args) < 6
+    torch.testing.assert_close(program.module()(*args), Causal()(*args))
+
+
 class Computed(nn.Module):
     """A mask that cannot hide a row whole."""
 

@@ -128,25 +128,28 @@ class Strided(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.double = nn.ConvTranspose2d(4, 6, 2, stride=2)
+        self.twice = nn.ConvTranspose2d(4, 6, 2, stride=2)
         self.even = nn.ConvTranspose2d(6, 4, 4, stride=2, padding=1)
         self.odd = nn.ConvTranspose2d(6, 3, 3, stride=2, padding=1, output_padding=1)
         self.line = nn.ConvTranspose1d(4, 5, 3, stride=2, output_padding=1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        y = self.double(x).relu()
+        y = self.twice(x).relu()
         return self.even(y), self.odd(y), self.line(x[..., 0])
 
 
 @pytest.mark.export
 @CONVERTERS_WARN
 @pytest.mark.parametrize("name", [slow("fp32"), "static_wi8_ai8"])
-@pytest.mark.parametrize("kind", [Still, Strided])
-def test_they_reach_every_target(kind: type[nn.Module], name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "targets"),
+    [(Still, [t for t in TARGETS if "vulkan" not in t]), (Strided, ["tflite"])],  # Vulkan: each alone, not all at once
+)
+def test_they_reach_every_target(kind: type[nn.Module], targets: list[str], name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, data = kind().eval(), [(x,) for x in pictures(24, 1, 4, 7, 5)]
     done = edgepass.build(
-        model, data[0], out=tmp_path / "o", targets=TARGETS, recipe=name, calibration=data, evaluate=data
+        model, data[0], out=tmp_path / "o", targets=targets, recipe=name, calibration=data, evaluate=data
     )
     assert done.verdict == "pass", [(record.target, record.reasons) for record in done.artifacts]
     for record in done.artifacts:
@@ -155,4 +158,4 @@ def test_they_reach_every_target(kind: type[nn.Module], name: str, tmp_path: Pat
         assert said.keys() == {f"{layer}.weight" for layer, _ in model.named_children()}
         left = {layer for layer, why in said.items() if why}
         in_float = (kind, name, record.target) == (Strided, "static_wi8_ai8", "tflite")
-        assert left == ({"double.weight", "even.weight", "odd.weight"} if in_float else set()), record.target
+        assert left == ({"twice.weight", "even.weight", "odd.weight"} if in_float else set()), record.target
