@@ -82,7 +82,7 @@ class Hidden(nn.Module):
             attend(q, q, q, mask),
             attend(q, q, q, torch.zeros_like(mask, dtype=torch.float32).masked_fill(~mask, -torch.inf)),
             attend(1e3 * q, -1e3 * q.abs(), q, self.bools),
-            attend(1e3 * q, -1e3 * q.abs(), q, is_causal=True),
+            attend(1e3 * x[:, None], -1e3 * x[:, None].abs(), q, is_causal=True),  # int8 moves no key to the front
         )
 
 
