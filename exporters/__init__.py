@@ -2,7 +2,8 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -134,6 +135,8 @@ class Target(Protocol):
 
     quantizes: frozenset[Scheme]
     """Schemes whose weights the format's own tools make int8, where the others take those of the graph."""
+    least: dict[Scheme, int]
+    """Elements of the smallest weight that these tools make int8; the float32 of a smaller one is no fault."""
     beyond: Beyond
     """Operations with weights that these tools make int8 and the recipe's own graph leaves in float."""
 
@@ -174,7 +177,10 @@ def _root(error: BaseException) -> BaseException:
 def requested(name: str, job: Job) -> list[Requested]:
     """The weights that a file of this target must hold in the format of the recipe. Raises UnknownNameError."""
     spared, why = target(name).spares.get(job.recipe.scheme, (frozenset(), ""))
-    return audit.requested(job.program.exported, job.recipe, spared, why)
+    least = target(name).least.get(job.recipe.scheme, 0)
+    small = f"of fewer than {least} elements, which {name}'s own quantiser leaves alone"
+    wanted = audit.requested(job.program.exported, job.recipe, spared, why)
+    return [w if w.reason or prod(w.shape) >= least else replace(w, reason=small) for w in wanted]
 
 
 def stated(name: str, job: Job) -> list[Stated]:

@@ -23,6 +23,7 @@ refuses: dict[Scheme, tuple[str, str]] = {
 }
 spares: Spares = {}
 quantizes: frozenset[Scheme] = frozenset({"weight-only"})
+least: dict[Scheme, int] = {"weight-only": 10}
 beyond: Beyond = {}
 dynamic_batch = None
 space = 1_400_000_000

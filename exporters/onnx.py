@@ -24,6 +24,7 @@ suffix = ".onnx"
 refuses: dict[Scheme, tuple[str, str]] = {}
 spares: Spares = {"dynamic": (frozenset(TRANSPOSED), "onnxruntime's dynamic quantiser has no transposed convolutions")}
 quantizes: frozenset[Scheme] = frozenset({"dynamic"})
+least: dict[Scheme, int] = {}
 beyond: Beyond = {"dynamic": frozenset(CONVOLUTIONS - TRANSPOSED)}
 dynamic_batch = None
 space = 1_500_000_000

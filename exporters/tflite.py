@@ -23,6 +23,7 @@ spares: Spares = {
     "static": (frozenset(TRANSPOSED), "litert-torch has no int8 transposed convolution with strides"),
 }
 quantizes: frozenset[Scheme] = frozenset({"dynamic", "weight-only"})
+least: dict[Scheme, int] = {}
 beyond: Beyond = {"dynamic": LOOKUPS | CONVOLUTIONS, "weight-only": LOOKUPS}
 dynamic_batch = "litert-torch converts fixed shapes only"
 space = 2_800_000_000

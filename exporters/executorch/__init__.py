@@ -27,6 +27,7 @@ spares: Spares = {
     "dynamic": (CONVOLUTIONS, "XNNPACK's quantiser has ranges at run time for linear layers alone"),
 }
 quantizes: frozenset[Scheme] = frozenset()
+least: dict[Scheme, int] = {}
 beyond: Beyond = {}
 dynamic_batch = None
 space = 1_200_000_000

@@ -16,6 +16,7 @@ suffix = ".coreml.pte"
 refuses: dict[Scheme, tuple[str, str]] = coreml.refuses
 spares: Spares = coreml.spares
 quantizes: frozenset[Scheme] = frozenset()
+least: dict[Scheme, int] = {}
 beyond: Beyond = {}
 dynamic_batch = "its delegate takes shapes that are listed, not a range of them"
 space = 1_400_000_000

@@ -23,6 +23,7 @@ refuses: dict[Scheme, tuple[str, str]] = {
 }
 spares: Spares = {}
 quantizes: frozenset[Scheme] = frozenset()
+least: dict[Scheme, int] = {}
 beyond: Beyond = {}
 dynamic_batch = "its lowering uses a size that varies before it is known (executorch 1.5.1)"
 space = 1_200_000_000

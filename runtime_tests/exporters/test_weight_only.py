@@ -41,3 +41,17 @@ def test_activations_are_rounded_nowhere(target: str, tmp_path: Path) -> None:
     assert max(e.ratio for e in record.conversion.excess) < 1.1
     assert record.audit
     assert record.audit.coverage == 1.0
+
+
+def test_a_weight_too_small_for_a_format_s_own_tools_is_named_and_no_fault(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    samples = [(torch.randn(1, 7, 13),) for _ in range(64)]
+    model = nn.Sequential(nn.Linear(13, 3), nn.Linear(3, 3), nn.Linear(3, 5)).eval()
+    made = build(
+        model, samples[0], evaluate=samples, targets=["coreml"], recipe="weight_only_wi8_afp32", out=tmp_path / "o"
+    )
+    (record,) = made.artifacts
+    assert record.verdict == "pass", record.reasons
+    assert record.audit
+    assert {w.name: w.dtype for w in record.audit.weights if w.reason} == {"1.weight": "float32"}
+    assert any("fewer than 10 elements" in note for note in record.notes)
