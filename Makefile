@@ -2,8 +2,9 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
-# Two workers: each imports the converters, 1 to 2 GB. A file's tests stay together, for what they share is made once.
-PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
+# Two workers of a thread each: each imports the converters, 1 to 2 GB. A file's tests stay together, for what they share
+# is made once.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 STAMP = $(VENV)/installed
 
 .PHONY: demo test test-all check bench clean

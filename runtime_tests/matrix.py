@@ -3,7 +3,9 @@
 `python -m runtime_tests.matrix mixers.pooling [--target T] [--recipe R]` prints the cells of some mechanisms.
 """
 
+from collections.abc import Callable
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -27,9 +29,48 @@ from runtime_tests.prepared import Prepared
 
 TARGETS = [name for name in catalog.names("targets") if ":" not in name]
 """Of the matrix: one a format. The other delegates of a format have tests of their own."""
-RECIPES = ("fp32", "fp16", "static_wi8_ai8")
+RECIPES = catalog.names("recipes")
+CELLS = [
+    (target, name)
+    for target, name in product(TARGETS, RECIPES)
+    if recipe.read(name).scheme not in exporters.target(target).refuses
+]
+"""Of every row: what each target offers."""
 MIN_DELEGATED = 0.95
 """Of the FLOPs of a mechanism of grade 0 or 1, in ExecuTorch."""
+
+
+class Noise(msgspec.Struct, frozen=True, kw_only=True):
+    """How near a file came to the bounds of the two budgets. dB are centred; a ratio is of noises, file over graph."""
+
+    file_db: float | None
+    expected_db: float | None
+    worst: str
+    """The slice that keeps least of its signal."""
+    worst_db: float | None
+    ratio: float | None
+    """Of the whole output for which it is largest."""
+    slice: str
+    """The one whose ratio is nearest to its bound."""
+    slice_ratio: float | None
+    slice_bound: float | None
+
+    @classmethod
+    def of(cls, record: ArtifactRecord) -> "Noise":
+        """What one record says of it."""
+        loss, worst = record.loss, record.parity.worst if record.parity else None
+        excess = record.conversion.excess if record.conversion else []
+        part = next((e for e in excess if "[" in e.name), None)
+        return cls(
+            file_db=_short(loss.file_db if loss else None),
+            expected_db=_short(loss.expected_db if loss else None),
+            worst=worst.name if worst else "",
+            worst_db=_short(worst.centred_db if worst else None),
+            ratio=_short(max((e.ratio for e in excess if "[" not in e.name), default=None)),
+            slice=part.name if part else "",
+            slice_ratio=_short(part.ratio if part else None),
+            slice_bound=_short(part.bound if part else None),
+        )
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +85,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     p50_us: float | None = None
     evidence: str | None = None
     sqnr_db: float | None = None
+    noise: Noise | None = None
     delegated: float | None = None
     fallbacks: tuple[str, ...] = ()
 
@@ -84,7 +126,7 @@ class Row(Prepared):
         self.mechanism = mechanism
         self.evaluation = evaluation
         self.jobs: dict[str, Job] = {}
-        self.expected: dict[str, Expected] = {}
+        self.expected: dict[str, Callable[[str], Expected]] = {}
 
     @cached_property
     def task(self) -> Task:
@@ -96,7 +138,7 @@ class Row(Prepared):
         suffix = exporters.target(target).suffix
         bounds = Gates(min_delegated=MIN_DELEGATED if target == "executorch" and self.mechanism.grade <= 1 else None)
         job = self._job(name)
-        expected = self.expected.setdefault(name, Expected(job.realised))
+        expected = self.expected.setdefault(name, pipeline.expectations(job))(target)
         with TemporaryDirectory(prefix="edgepass-matrix-") as folder:
             candidate = pipeline.convert(target, job, Path(folder) / f"{self.mechanism.name}{suffix}", expected)
             return verdict.judge(candidate, self.standard, bounds)[0]
@@ -117,6 +159,7 @@ class Row(Prepared):
             p50_us=round(record.latency.p50_us, 1) if record.latency else None,
             evidence=record.latency.evidence if record.latency else None,
             sqnr_db=round(record.parity.sqnr_db, 1) if record.parity else None,
+            noise=Noise.of(record),
             delegated=None if record.delegated_flops is None else round(record.delegated_flops, 4),
             fallbacks=tuple(sorted({_fallback(f) for f in record.fallbacks})),
         )
@@ -126,6 +169,10 @@ class Row(Prepared):
             assert self.task.calibration
             self.jobs[name] = Job(self.program, recipe.read(name), self.task.calibration.arguments)
         return self.jobs[name]
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")
 
 
 def _fallback(fallback: Fallback) -> str:
@@ -143,8 +190,8 @@ def main(mechanisms: tuple[str, ...], targets: tuple[str, ...], recipes: tuple[s
         raise click.UsageError(f"no {', '.join(sorted(unknown))}; there is: {', '.join(known)}")
     for name in mechanisms or known:
         row = Row(known[name])
-        for target in targets:
-            for number_format in recipes:
+        for target, number_format in CELLS:
+            if target in targets and number_format in recipes:
                 print(line(name, row.cell(target, number_format)), flush=True)
 
 

@@ -10,7 +10,7 @@ import jinja2
 import msgspec
 
 from edgepass.models import parts
-from runtime_tests.bench import mechanisms, passes, scaling
+from runtime_tests.bench import budgets, mechanisms, passes, scaling
 from runtime_tests.bench.mechanisms import Measured
 from runtime_tests.matrix import RECIPES, TARGETS, Cell, subjects
 
@@ -140,6 +140,7 @@ def page() -> str:
         "grades": parts.GRADES,
         "targets": TARGETS,
         "recipes": RECIPES,
+        "nearness": budgets.nearness(rows),
         "explanation": explanation,
         "explanations": explanations(),
         "facts": facts(),
@@ -167,7 +168,7 @@ def _counts(listed: list[Entry]) -> dict[str, int]:
 def _figures(cell: Cell | None) -> str:
     """SQNR, size, peak memory and latency, as one cell of a table."""
     if cell is None:
-        return "not measured"
+        return "-"
     if cell.sqnr_db is None or cell.bytes is None or cell.peak_bytes is None or cell.p50_us is None:
         return cell.verdict
     mark = " r" if cell.evidence == "reference executor" else ""
@@ -179,7 +180,7 @@ def _figures(cell: Cell | None) -> str:
 
 
 def _verdict(cell: Cell | None) -> str:
-    return {"pass": "✓", None: "?"}.get(cell.verdict if cell else None, "e")
+    return {"pass": "✓", None: "-"}.get(cell.verdict if cell else None, "e")
 
 
 if __name__ == "__main__":
