@@ -33,6 +33,8 @@ WEIGHTED = ("linear", "conv", "conv_transpose")
 EVERY_WEIGHT = 0
 """Elements below which coremltools leaves a weight alone: none, where its default of 2048 skips small models whole."""
 
+KEPT = "edgepass: kept in float32"
+
 
 def export(job: Job, path: Path) -> Lowered:
     """Write the program of `job` to `path`, a directory as Core ML packages are."""
@@ -61,21 +63,21 @@ def export(job: Job, path: Path) -> Lowered:
 
 
 def _precision(ct: Any, job: Job, program: ExportedProgram) -> Any:
-    """float32, or float16 for all operations but those of the modules that are kept."""
+    """float32, or float16 for all operations but those of the modules that are kept.
+
+    coremltools renames operations and puts others in their place, x / s as x times 1 / s for one. What it carries along
+    through all of that is where they came from, so that is written over.
+    """
     if job.recipe.scheme != "float16":
         return ct.precision.FLOAT32
-    kept = _kept(job, program)
-    return ct.transform.FP16ComputePrecision(op_selector=lambda op: not _from_any(op.name, kept))
+    from coremltools.converters.mil.mil.scope import ScopeSource
 
-
-def _kept(job: Job, program: ExportedProgram) -> set[str]:
-    """Names of the graph nodes whose modules stay float32."""
-    return {n.name for n in program.graph.nodes if n.op == "call_function" and job.recipe.keeps(module_path(n))}
-
-
-def _from_any(operation: str, nodes: set[str]) -> bool:
-    """Whether an operation came from one of these nodes: coremltools gives it the node's name, parts of it a suffix."""
-    return operation in nodes or operation.partition("_cast")[0] in nodes
+    for node in program.graph.nodes:
+        if node.op == "call_function" and job.recipe.keeps(module_path(node)):
+            node.meta["stack_trace"] = KEPT
+    return ct.transform.FP16ComputePrecision(
+        op_selector=lambda op: KEPT not in op.scopes.get(ScopeSource.EXIR_STACK_TRACE, [])
+    )
 
 
 def _inputs(ct: Any, job: Job) -> list[Any] | None:

@@ -19,8 +19,9 @@ time: a state that tflite gave in int8 and the recipe leaves in float, activatio
 recipe of weights, a fixed table that three quantisers took for a weight.
 
 A float16 file may round where torch does not, within an operation, and an output that torch's graph has without noise
-is no better in a file than float16 is: FORGIVEN_DB is a few roundings of it. What was seen beyond that, softplus
-written out in halves, is exact now. A weight that is a tenth too large has 20 dB.
+is no better in a file than float16 is, some 78 dB: FORGIVEN_DB is a few roundings of it. The catalogue holds without.
+What was seen beyond that was wrong too: softplus written out in halves, 29.4 dB in a slice that has 60.8, and raw values
+that Core ML's converter had in float16 where the model keeps float32, 53.4 dB where 64.4 were expected.
 `python -m runtime_tests.bench.mechanisms` measures again.
 """
 
@@ -46,7 +47,7 @@ SIGMAS = 4.0
 """Standard deviations of the logarithm of that ratio, which widen it."""
 FLOAT32_DB = 80.0
 """Least centred SQNR of a float32 file; healthy ones of the catalogue have 120 raw at least."""
-FORGIVEN_DB: dict[Scheme, float] = {"float16": 60.0}
+FORGIVEN_DB: dict[Scheme, float] = {"float16": 70.0}
 """Noise that is never too much, in dB below the signal; FLOAT32_DB where nothing is said."""
 
 
