@@ -20,8 +20,8 @@ recipe of weights, a fixed table that three quantisers took for a weight.
 
 A float16 file may round where torch does not, within an operation, and an output that torch's graph has without noise
 is no better in a file than float16 is, some 78 dB: FORGIVEN_DB is a few roundings of it. The catalogue holds without.
-What was seen beyond that was wrong too: softplus written out in halves, 29.4 dB in a slice that has 60.8, and raw values
-that Core ML's converter had in float16 where the model keeps float32, 53.4 dB where 64.4 were expected.
+What was seen beyond that was wrong too: softplus written out in halves, 29.4 dB in a slice that has 60.8, and raw
+values that Core ML's converter had in float16 where the model keeps float32, 53.4 dB where 64.4 were expected.
 `python -m runtime_tests.bench.mechanisms` measures again.
 """
 

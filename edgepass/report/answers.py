@@ -207,7 +207,7 @@ def conversions(manifest: Manifest) -> Finding:
         least = max(least, kept.bound_db) if kept else least
         cells = (
             target,
-            f"{three(excess.ratio)} times" if excess else "-",
+            f"{three(excess.ratio)} \N{MULTIPLICATION SIGN}" if excess else "-",
             decibels(kept.centred_db) if kept else "-",
             f"{_others(weights)} differ" if _others(weights) else "equal" if weights else "-",
         )

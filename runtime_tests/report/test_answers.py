@@ -105,7 +105,7 @@ def test_what_a_converter_changed_is_named_where_it_is_too_much() -> None:
     wrong = Conversion(float32=[Kept(name="output_0[..., 4]", centred_db=18.4, bound_db=80.0)])
     fine = answers.conversions(a_passing(artifacts=[replace(first, conversion=right)]))
     assert fine.headline == "Nothing beyond rounding"
-    assert [row.cells for row in fine.rows] == [("executorch", "1.02 times", "138.0 dB", "-")]
+    assert [row.cells for row in fine.rows] == [("executorch", "1.02 \N{MULTIPLICATION SIGN}", "138.0 dB", "-")]
     assert "at most 1.6 times" in fine.detail
     assert "at least 80.0 dB" in fine.detail
     both = [replace(first, conversion=right), replace(second, target="tflite", conversion=wrong)]

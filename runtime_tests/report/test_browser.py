@@ -24,6 +24,10 @@ FLAGS = (
     "--disable-sync",
 )
 AXE = resources.files("axe_playwright_python") / "axe.min.js"
+WIDER = """[...document.querySelectorAll(".answers table, .actions table")]
+    .filter(t => t.getBoundingClientRect().right > t.closest("section").getBoundingClientRect().right - 8)
+    .map(t => t.innerText)"""
+"""Tables that stand out of their card."""
 A4, IPHONE, LAPTOP = 700, 390, 1280
 """CSS pixels: A4 within its margins, the narrowest phones still sold, a small laptop."""
 LOOKS: dict[str, tuple[Literal["screen", "print"], Literal["light", "dark"], int]] = {
@@ -88,6 +92,7 @@ def test_the_page_is_for_everybody(browser: Browser, report: Path, look: str) ->
     page.emulate_media(media=media, color_scheme=scheme)
     page.goto(report.as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(WIDER) == []
     page.evaluate(AXE.read_text("utf-8"))
     found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
     wrong = [(v["id"], v["help"], [n["html"][:200] for n in v["nodes"][:3]]) for v in found]
