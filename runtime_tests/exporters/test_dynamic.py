@@ -17,7 +17,7 @@ class Mixed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.wide = nn.Conv1d(8, 12, 3), nn.ConvTranspose1d(12, 6, 3)
+        self.conv, self.wide = nn.Conv1d(8, 12, 3), nn.ConvTranspose1d(12, 6, 3, stride=2)
         self.last = nn.Linear(6, 5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
