@@ -20,8 +20,9 @@ from edgepass.judging.manifest import Fallback
 from edgepass.quantize import audit, pt2e, weights
 from edgepass.quantize.audit import Requested
 from edgepass.quantize.float16 import to_float16
+from edgepass.quantize.nearest import make_int8
 from edgepass.quantize.recipe import Recipe, Scheme
-from edgepass.quantize.rounding import make_int8, round_weights
+from edgepass.quantize.rounding import round_weights
 from edgepass.quantize.weights import Array, Stated
 
 LINE = 300

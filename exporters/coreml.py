@@ -32,8 +32,8 @@ REWRITES = ("rms_norm", "recurrent", "alias", "copies")
 WEIGHTED = ("linear", "conv", "conv_transpose")
 EVERY_WEIGHT = 0
 """Elements below which coremltools leaves a weight alone: none, where its default of 2048 skips small models whole."""
-
 KEPT = "edgepass: kept in float32"
+"""Where an operation came from, as coremltools is told, if that is a module which stays float32."""
 
 
 def export(job: Job, path: Path) -> Lowered:

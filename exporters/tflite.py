@@ -84,7 +84,7 @@ def _post_training(content: bytes, job: Job) -> tuple[bytes, list[str]]:
         quantise.load_quantization_recipe(named)
         for scope in _flatbuffer.readers(content, job.in_float()):
             quantise.update_quantization_recipe(
-                regex=f"^{re.escape(scope)}",
+                regex=f"^{re.escape(scope)};",
                 operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
                 algorithm_key="no_quantize",
             )

@@ -9,21 +9,18 @@ float tensors that happen to lie on the int8 grid, so every target that rounds t
 Letters: R rows (outputs), C columns (inputs), S samples.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
 from torch.fx import GraphModule, Interpreter, Node
 
-from edgepass.quantize.pt2e import LOOKUPS, TRANSPOSED, module_path
+from edgepass.quantize.pt2e import module_path
 from edgepass.quantize.recipe import Recipe
 
 LEVELS = 127
 """Largest magnitude of a symmetric int8 weight."""
-STEPS = 255
-"""Between the least and the largest of 8 bits."""
 DAMPING = 0.01
 """Added to the diagonal of the inputs' second moments, as a share of its mean; the paper's choice."""
 
@@ -47,40 +44,6 @@ def round_weights(module: GraphModule, recipe: Recipe, samples: Sequence[tuple[T
             owner = module.get_submodule(owner_name)
             rounded = gptq(getattr(owner, leaf).detach(), moment_CC)
             setattr(owner, leaf, torch.nn.Parameter(rounded, requires_grad=False))
-
-
-def make_int8(module: GraphModule, recipe: Recipe, operations: Collection[OpOverload]) -> None:
-    """Put weights of these operations onto the int8 grid, to the nearest step, each row or output channel on its own.
-
-    Under a dynamic recipe what layers among them read is rounded too, as it arrives; lookups read no numbers.
-    """
-    for node in [n for n in module.graph.nodes if n.target in operations and not recipe.keeps(module_path(n))]:
-        is_lookup = node.target in LOOKUPS
-        weight = node.args[0 if is_lookup else 1]
-        if not isinstance(weight, Node) or weight.op != "get_attr":
-            continue
-        owner_name, _, leaf = str(weight.target).rpartition(".")
-        owner = module.get_submodule(owner_name)
-        rounded = _nearest(getattr(owner, leaf).detach(), 1 if node.target in TRANSPOSED else 0)
-        setattr(owner, leaf, torch.nn.Parameter(rounded, requires_grad=False))
-        if recipe.scheme == "dynamic" and not is_lookup:
-            with module.graph.inserting_before(node):
-                node.update_arg(0, module.graph.call_function(_as_it_arrives, (node.args[0],)))
-    module.recompile()
-
-
-def _nearest(weight: Tensor, axis: int) -> Tensor:
-    others = [dim for dim in range(weight.dim()) if dim != axis]
-    step = weight.abs().amax(others, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny) / LEVELS
-    return (weight / step).round() * step
-
-
-def _as_it_arrives(x: Tensor) -> Tensor:
-    """x in 256 steps between its least and its largest number, zero among them."""
-    low, high = x.amin().clamp(max=0), x.amax().clamp(min=0)
-    step = ((high - low) / STEPS).clamp(min=torch.finfo(x.dtype).tiny)
-    least = (low / step).round()
-    return (x / step).round().clamp(least, least + STEPS) * step
 
 
 def gptq(weight_RC: Tensor, moment_CC: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """A model made ready to be written and judged, once however many files are made of it."""
 
+from abc import ABC, abstractmethod
 from functools import cached_property
 
 from edgepass.exporters._capture import Program, capture
@@ -7,13 +8,13 @@ from edgepass.judging.candidate import Standard
 from edgepass.task import Task
 
 
-class Prepared:
+class Prepared(ABC):
     """What follows from `task`, which has evaluation data."""
 
-    @cached_property
+    @property
+    @abstractmethod
     def task(self) -> Task:
         """The model and its data."""
-        raise NotImplementedError
 
     @cached_property
     def program(self) -> Program:

@@ -48,9 +48,8 @@ def command_line() -> int:
             return _stopped()
         if os.environ.get("EDGEPASS_TRACEBACK"):
             raise
-        if isinstance(error, MemoryError) or NO_MEMORY.search(
-            str(error)
-        ):  # torch's is a RuntimeError, a loader's another
+        # torch's is a RuntimeError, a loader's another.
+        if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
             click.echo(
                 "edgepass: there is not enough memory for this; free some, allow more (ulimit -v), or make the model "
                 "or its samples smaller",

@@ -24,6 +24,12 @@ def constant(value: float, like: Tensor) -> Tensor:
     return torch.full((1,), value, dtype=like.dtype)
 
 
+def each(numbers: int | Sequence[int], dims: int) -> list[int]:
+    """One number for each of `dims` dimensions, where an operation may be given one for all."""
+    row = [numbers] if isinstance(numbers, int) else list(numbers)
+    return row * dims if len(row) == 1 else row
+
+
 def apply(program: ExportedProgram, names: Sequence[str]) -> ExportedProgram:
     """The program with the named rewrites made, in one retracing. All other operations stay as they are."""
     table: Table = {}

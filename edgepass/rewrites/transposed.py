@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgepass.rewrites import Table
+from edgepass.rewrites import Table, each
 
 ATEN = torch.ops.aten
 
@@ -35,7 +35,7 @@ def _unpadded(transposed: Callable[..., Tensor]) -> Callable[..., Any]:
             return NotImplemented  # what torch.export takes for "not decomposed"
         dims = weight.dim() - 2
         given = (stride, padding, output_padding, dilation)
-        strides, cuts, mores, steps = (list(n) * dims if len(n) == 1 else list(n) for n in given)
+        strides, cuts, mores, steps = (each(n, dims) for n in given)
         beyond = [max(more - cut, 0) for cut, more in zip(cuts, mores, strict=True)]
         y = transposed(x, weight, None if any(beyond) else bias, strides, [0] * dims, [0] * dims, groups, steps)
         for dim, (cut, more) in enumerate(zip(cuts, mores, strict=True), start=-dims):

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgepass.exporters._canonical._constants import Constants
+from edgepass.rewrites import each
 
 ATEN = torch.ops.aten
 PLAIN: dict[Any, Callable[..., Tensor]] = {
@@ -41,7 +42,7 @@ def _numbered(plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
         groups: int = 1,
     ) -> Tensor:
         kernel = weight.shape[2:]
-        strides, steps = (list(n) * len(kernel) if len(n) == 1 else list(n) for n in (stride, dilation))
+        strides, steps = (each(n, len(kernel)) for n in (stride, dilation))
         sides = [step * (size - 1) * (padding == "same") for step, size in zip(steps, kernel, strict=True)]
         y = plain(x, weight, bias, strides, [(both + 1) // 2 for both in sides], steps, groups)
         for dim, both in enumerate(reversed(sides), start=1):

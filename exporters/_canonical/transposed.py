@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgepass.exporters._canonical._constants import Constants
+from edgepass.rewrites import each
 
 ATEN = torch.ops.aten
 PLAIN: dict[Any, Callable[..., Tensor]] = {
@@ -31,7 +32,8 @@ def formula(node: Node, constants: Constants) -> Callable[..., Tensor] | None:
     if plain is None or node.args[1] not in constants.nodes:
         return None
     x, weight = (argument.meta["val"] for argument in node.args[:2])  # type: ignore[union-attr]  # tensors are nodes
-    strides = _each(node.args[3] if len(node.args) > 3 else node.kwargs.get("stride", 1), weight.dim() - 2)
+    stride: Any = node.args[3] if len(node.args) > 3 else node.kwargs.get("stride", 1)
+    strides = each(stride, weight.dim() - 2)
     sizes = x.shape[-len(strides) :]
     still = all(step == 1 or size == 1 for step, size in zip(strides, sizes, strict=True))
     return _mirrored(plain) if still else None
@@ -51,7 +53,7 @@ def _mirrored(plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
         inputs, outputs, *kernel = weight.shape
         by_group = weight.reshape(groups, inputs // groups, outputs, *kernel).transpose(1, 2)
         mirrored = by_group.reshape(groups * outputs, inputs // groups, *kernel).flip(list(range(2, weight.dim())))
-        cuts, more, steps = (_each(n, len(kernel)) for n in (padding, output_padding, dilation))
+        cuts, more, steps = (each(n, len(kernel)) for n in (padding, output_padding, dilation))
         starts = [step * (size - 1) - cut for step, size, cut in zip(steps, kernel, cuts, strict=True)]
         ends = [start + n for start, n in zip(starts, more, strict=True)]
         both = [max(end, 0) for end in ends]
@@ -61,9 +63,3 @@ def _mirrored(plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return y
 
     return convolution
-
-
-def _each(numbers: Any, dims: int) -> list[int]:
-    """One number for each dimension of the kernel."""
-    row = [numbers] if isinstance(numbers, int) else list(numbers)
-    return row * dims if len(row) == 1 else row
