@@ -56,7 +56,8 @@ def bounded() -> Iterator[None]:
     """What runs inside may take what is free here and no more: a MemoryError, where the system would end processes.
 
     For torch running what a stranger wrote, and never for a converter, of which some do not hear that there is none.
-    Linux only: RLIMIT_DATA counts private writable pages there, and is not enforced elsewhere.
+    Linux only: RLIMIT_DATA counts private writable pages there, and is not enforced elsewhere. What the heap was given
+    before, and has free, may be had beside it.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if not _STATUS.exists():
