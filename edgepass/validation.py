@@ -137,6 +137,9 @@ def _held(
             "outputs on them is not held; give the data and the seed of the export"
         )
         outcome.append("not-evaluated")
+    for reason in standing.of_metric(made, again):
+        reasons.append(reason)
+        outcome.append("not-evaluated")
     return replace(again, artifacts=records, reasons=reasons, verdict=gates.worst(outcome))
 
 

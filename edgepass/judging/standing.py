@@ -81,6 +81,18 @@ def of_data(said: Manifest, found: Manifest) -> list[str]:
     return [info.role for info in said.data if hashes.get(info.role, info.sha256) != info.sha256]
 
 
+def of_metric(said: Manifest, found: Manifest) -> Iterator[str]:
+    """A sentence where files that were run again have another metric than the manifest's, or none."""
+    for old, new in zip([a for a in said.artifacts if a.file], found.artifacts, strict=True):
+        name = new.metric.name if new.metric else None
+        if old.metric and new.parity and name != old.metric.name:
+            yield (
+                f"files are scored here by {name or 'no metric'}, and by {old.metric.name} in the manifest, so what it "
+                "says of that is not held; give --metric as in the export"
+            )
+            return
+
+
 def read_golden(folder: Path) -> dict[str, Array]:
     """The golden samples; none where there is no such file. Raises InputError where it cannot be read."""
     from safetensors import SafetensorError
@@ -108,7 +120,7 @@ def _of_outputs(said: ArtifactRecord, found: ArtifactRecord, *, same_host: bool)
         before, now = batch.parity, again[batch.size].parity if batch.size in again else None
         if before and now and abs(before.sqnr_db - now.sqnr_db) > _decibels(now.sqnr_db, same_host=same_host):
             yield _differs(f"its SQNR at a batch of {batch.size}", f"{before.sqnr_db:.1f} dB", f"{now.sqnr_db:.1f} dB")
-    if said.metric and found.metric:
+    if said.metric and found.metric and said.metric.name == found.metric.name:
         for what, old, new in (
             (said.metric.name, said.metric.value, found.metric.value),
             (f"the float model's {said.metric.name}", said.metric.reference, found.metric.reference),

@@ -284,7 +284,10 @@ def steps(manifest: Manifest, folder: str = "OUT/") -> list[Step]:
         gated = f"{export} --eval-data F --max-metric-drop 1%"
         found.append(Step(command=gated, why="with targets in F, says how good the model is and holds files to it"))
     if records and not failed and not found:
-        found.append(Step(command=f"edgepass validate {folder}", why="judges the same bytes again, for example in CI"))
+        trust = " --trust" if ".py:" in manifest.model.source else ""  # the user's own file, which validate runs
+        found.append(
+            Step(command=f"edgepass validate {folder}{trust}", why="judges the same bytes again, for example in CI")
+        )
         found.append(Step(command=f"edgepass benchmark {folder}", why="times every file, on the computer it is run on"))
     why = "brings what a file was not written, or not judged, for want of"
     return [Step(command=line, why=why) for line in installs] + found

@@ -11,7 +11,7 @@ import onnx.numpy_helper
 import pytest
 from safetensors.numpy import load_file, save
 
-from edgepass.errors import BAD_INPUT, GATE_FAILED, OK
+from edgepass.errors import BAD_INPUT, GATE_FAILED, NOT_EVALUATED, OK
 from edgepass.judging import files, manifest
 from runtime_tests.conftest import Done
 
@@ -107,6 +107,21 @@ def test_other_data_are_no_ground_to_judge_by(edgepass: Cli, out: Path) -> None:
     done = edgepass("validate", out, "--trust")
     assert done.code != OK
     assert "the evaluation data here are not those" in " ".join(done.out.split())
+
+
+@pytest.mark.export
+def test_what_another_metric_says_is_not_held(edgepass: Cli, out: Path) -> None:
+    """A metric of the user's own is known by --metric alone, so a sound folder neither fails nor passes without it."""
+
+    def other(made: Any) -> None:
+        made["artifacts"][0]["metric"].update(name="mine", value=7.0)
+
+    edited(out, other)
+    done = edgepass("validate", out, "--trust")
+    assert done.code == NOT_EVALUATED
+    said = " ".join(done.out.split())
+    assert "scored here by mse, and by mine in the manifest" in said
+    assert "the manifest says that" not in said
 
 
 def test_a_manifest_of_another_schema_is_refused_in_a_sentence(edgepass: Cli, tmp_path: Path) -> None:

@@ -163,6 +163,8 @@ def test_the_next_command_can_be_run_as_it_stands() -> None:
         "edgepass validate out/",
         "edgepass benchmark out/",
     ]
+    own = a_passing(model=replace(a_passing().model, source="net.py:get_model"))
+    assert answers.steps(own, "out/")[0].command == "edgepass validate out/ --trust"
     int8 = a_passing().artifacts[0]
     lossy = replace(
         int8, verdict="fail", reasons=["metric drop is 9 %, more than 1 %"], bounds={"max_metric_drop": 0.001}
