@@ -82,7 +82,7 @@ def judge(record: ArtifactRecord, gates: Gates) -> tuple[Outcome, list[str]]:
     ]
     always = [
         *(_lost(parity) if parity else []),
-        *(_conversion(record.conversion, record.runtime) if record.conversion else []),
+        *(_conversion(record.conversion) if record.conversion else []),
         *(f"{AT_BATCH.format(b.size)}{text}" for b in record.batches for text in _at(b, record, gates)),
     ]
     failed = [text for outcome, text in checks if outcome == "fail"] + always
@@ -183,7 +183,7 @@ def _at(batch: AtBatch, record: ArtifactRecord, gates: Gates) -> list[str]:
             for e in batch.apart
             if e.ratio > e.bound
         ),
-        *(_conversion(batch.conversion, record.runtime) if batch.conversion else []),
+        *(_conversion(batch.conversion) if batch.conversion else []),
     ]
 
 
@@ -205,7 +205,7 @@ def _no_better(found: Agreement) -> bool:
     return found.constant >= MANY and found.differing >= found.constant
 
 
-def _conversion(found: Conversion, runtime: str) -> list[str]:
+def _conversion(found: Conversion) -> list[str]:
     whose = "of this target's float32 file"
     failed = [
         *(
@@ -229,12 +229,10 @@ def _conversion(found: Conversion, runtime: str) -> list[str]:
             if a.differing > 1 + FLIPS * a.elements
         ),
     ]
-    operations = [
+    return failed + [
         f"conversion: the file computes something else than the graph at {name}: {how}"
         for name, how in (found.operations.differing if found.operations else {}).items()
     ]
-    # TFLite's converter moves scales from one operation to another, which alone makes right files differ by some steps.
-    return failed + operations if failed or runtime != "tflite" else failed
 
 
 def _at_most(what: str, value: float | None, bound: float | None, forms: Forms) -> tuple[Outcome, str]:

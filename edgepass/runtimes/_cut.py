@@ -4,13 +4,14 @@
                          └ compared                              └ compared
 
 So a difference is of the part that makes it, never of one before. A tensor of the file is known as the graph's by its
-scale, its dimensions and, among several, its values; what the graph has nothing of reads what the file itself gives.
+scale, its dimensions and, among several, its values; one of other dimensions and as many elements by its values alone.
+What the graph has nothing of reads what the file itself gives.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,12 @@ Key = TypeVar("Key", bound=Hashable)
 SCALE = 1e-5
 """Relative difference of two scales that are one."""
 MOST_AXES = 6
+NEAR = 0.25
+"""Of a tensor's root mean square: how near another shape of it must be. An order that is wrong is about as far as it is
+large."""
+TIMES, ROUNDING = 2, 0.5
+"""How much further from a tensor of the graph than the nearest, and by how many steps more, another place may be that is
+it too: the same numbers, moved or rounded once more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +41,15 @@ class Step:
     """Share of its elements that are off by more than one step."""
     bias: float
     elements: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Match:
+    """Which of the graph's tensors a place is, its integers in the layout of the file, and how far the file's are."""
+
+    tensor: int
+    values: Integers
+    distance: float
 
 
 def reads(place: Key, places: Sequence[Key], sources: Mapping[Key, Iterable[Key]]) -> frozenset[int]:
@@ -58,61 +74,82 @@ def follow(
 
     `tensors` are [samples, ...] integers less their zero point, `inputs` [samples, ...].
     """
-    off: dict[int, list[Integers]] = {}
-    made: list[list[Array]] = []
-    for sample in range(len(inputs[0])):
-        arguments = [x[sample] for x in inputs]
-        own, _ = cut(arguments, None)
-        found = [_find(p, q, scales, [t[sample] for t in tensors]) for p, q in zip(cut.places, own, strict=True)]
-        given = [
-            q if match is None else (match[1] + p.zero).astype(q.dtype)
-            for p, q, match in zip(cut.places, own, found, strict=True)
-        ]
-        shown, outputs = cut(arguments, given)
-        made.append(outputs if None not in [match and match[0] for match in found] else [])
-        for place, q, match in zip(cut.places, shown, found, strict=True):
-            # What reads a tensor that the graph has nothing of is not fed with the graph's integers.
-            if match is not None and all(found[number] is not None for number in place.reads):
-                off.setdefault(match[0], []).append(q.astype(np.int32) - place.zero - match[1])
-    steps = []
-    for tensor, parts in sorted(off.items()):
-        difference = np.concatenate([part.ravel() for part in parts])
-        steps.append(
-            Step(
-                tensor=tensor,
-                worst=int(np.abs(difference).max()),
-                beyond=float(np.mean(np.abs(difference) > 1)),
-                bias=float(difference.mean()),
-                elements=difference.size,
-            )
-        )
-    return steps, [np.stack(column) for column in zip(*made, strict=True)]
+    arguments = [[x[sample] for x in inputs] for sample in range(len(inputs[0]))]
+    alone = [cut(row, None)[0] for row in arguments]
+    own = _made(cut, alone)
+    found = _nearest([_find(place, mine, scales, tensors) for place, mine in zip(cut.places, own, strict=True)])
+    known = [mine if match is None else match.values for mine, match in zip(own, found, strict=True)]
+    given = [(q + place.zero).astype(like.dtype) for place, q, like in zip(cut.places, known, alone[0], strict=True)]
+    answers = [cut(row, [q[sample] for q in given]) for sample, row in enumerate(arguments)]
+    shown = _made(cut, [made for made, _ in answers])
+    steps: dict[int, list[Integers]] = {}
+    for place, q, match in zip(cut.places, shown, found, strict=True):
+        # What reads a tensor that the graph has nothing of is not fed with the graph's integers.
+        if match is not None and all(found[number] is not None for number in place.reads):
+            steps.setdefault(match.tensor, []).append((q - match.values).ravel())
+    whole = None not in found
+    return (
+        [_step(tensor, np.concatenate(parts)) for tensor, parts in sorted(steps.items())],
+        [np.stack(column) for column in zip(*(outputs for _, outputs in answers), strict=True)] if whole else [],
+    )
 
 
-def _find(
-    place: Place, own: Array, scales: Sequence[float], tensors: Sequence[Integers]
-) -> tuple[int, Integers] | None:
+def _made(cut: Cut, rows: Sequence[Sequence[Array]]) -> list[Integers]:
+    """What is made at each place, [samples, ...], less its zero point."""
+    columns = zip(*rows, strict=True)
+    return [np.stack(q).astype(np.int32) - place.zero for place, q in zip(cut.places, columns, strict=True)]
+
+
+def _step(tensor: int, off: Integers) -> Step:
+    return Step(
+        tensor=tensor,
+        worst=int(np.abs(off).max()),
+        beyond=float(np.mean(np.abs(off) > 1)),
+        bias=float(off.mean()),
+        elements=off.size,
+    )
+
+
+def _nearest(found: Sequence[_Match | None]) -> list[_Match | None]:
+    """Without those that are further from their tensor of the graph than another is.
+
+    A converter may make integers of what the graph rounds in pieces, with the scale and dimensions of what they become.
+    """
+    least: dict[int, float] = {}
+    for match in found:
+        if match is not None:
+            least[match.tensor] = min(match.distance, least.get(match.tensor, match.distance))
+    return [m if m is not None and m.distance <= TIMES * least[m.tensor] + ROUNDING else None for m in found]
+
+
+def _find(place: Place, own: Integers, scales: Sequence[float], tensors: Sequence[Integers]) -> _Match | None:
     """The graph's tensor that this one is, in its layout; the nearest where several could be."""
-    size = sorted(n for n in own.shape if n > 1)
-    mine = own.astype(np.int32) - place.zero
-    best: tuple[float, int, Integers] | None = None
+    best: _Match | None = None
     for number, (scale, tensor) in enumerate(zip(scales, tensors, strict=True)):
-        if (
-            min(abs(scale - s) for s in place.scales) > SCALE * scale
-            or sorted(n for n in tensor.shape if n > 1) != size
-        ):
+        if min(abs(scale - s) for s in place.scales) > SCALE * scale or tensor.size != own.size:
             continue
-        for ordered in _layouts(tensor, own.shape):
-            distance = float(np.abs(ordered - mine).mean())
-            if best is None or distance < best[0]:
-                best = distance, number, ordered
-    return best and best[1:]
+        near = NEAR * _rms(tensor)
+        for ordered, fits in _layouts(tensor, own.shape):
+            distance = _rms(ordered - own)
+            if (fits or distance <= near) and (best is None or distance < best.distance):
+                best = _Match(tensor=number, values=ordered, distance=distance)
+    return best
 
 
-def _layouts(tensor: Integers, shape: tuple[int, ...]) -> list[Integers]:
-    """`tensor` in each order of its dimensions that makes it this shape; dimensions of one go anywhere."""
-    bare, wanted = tensor.squeeze(), tuple(n for n in shape if n > 1)
-    if bare.shape == wanted and (bare.ndim > MOST_AXES or len(set(wanted)) == len(wanted)):
-        return [bare.reshape(shape)]
-    orders: list[Any] = list(permutations(range(bare.ndim))) if bare.ndim <= MOST_AXES else []
-    return [bare.transpose(o).reshape(shape) for o in orders if bare.transpose(o).shape == wanted]
+def _rms(values: Integers) -> float:
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+
+
+def _layouts(tensor: Integers, shape: tuple[int, ...]) -> Iterator[tuple[Integers, bool]]:
+    """`tensor` in each order of its dimensions, in this shape, and whether they are the same but for those of one.
+
+    The first dimension is of samples.
+    """
+    bare, wanted = [n for n in tensor.shape[1:] if n > 1], [n for n in shape[1:] if n > 1]
+    tensor = tensor.reshape(len(tensor), *bare)
+    if len(bare) > MOST_AXES or (bare == wanted and len(set(bare)) == len(bare)):
+        yield tensor.reshape(shape), bare == wanted
+        return
+    for order in permutations(range(1, tensor.ndim)):
+        ordered = tensor.transpose(0, *order)
+        yield ordered.reshape(shape), [*ordered.shape[1:]] == wanted

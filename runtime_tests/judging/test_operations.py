@@ -103,6 +103,38 @@ def test_a_tensor_is_known_in_another_layout() -> None:
     assert list(found(Turned(file.first, lambda x: -x, file.last), (63, 3, 5)).differing) == ["second"]
 
 
+def test_a_tensor_is_known_with_dimensions_put_together() -> None:
+    class Flat(Parts):
+        def __call__(self, inputs: Sequence[Array], given: Sequence[Array] | None) -> tuple[list[Array], list[Array]]:
+            back = None if given is None else [q.reshape(63, 3, 5) for q in given]
+            made, outputs = super().__call__(inputs, back)
+            return [q.reshape(189, 5) for q in made], outputs
+
+    file = right()
+    assert found(Flat(file.first, file.second, file.last), (63, 3, 5)) == Operations(compared=2)
+    # Here values alone say which tensor it is, so one whose values are others is none.
+    assert found(Flat(file.first, lambda x: -x, file.last), (63, 3, 5)) == Operations(compared=1)
+
+
+def test_what_the_graph_does_not_round_is_not_taken_for_what_it_does() -> None:
+    """The file rounds a second time, with the scale and the dimensions of what comes of it."""
+
+    class Twice(Parts):
+        def __init__(self) -> None:
+            super().__init__(lambda x: 5 * x, lambda x: x / 4, lambda x: x * 2)
+            first, extra = self.places
+            self.places = [first, extra, Place(scales=extra.scales, zero=self.zero, reads=frozenset({1}))]
+
+        def __call__(self, inputs: Sequence[Array], given: Sequence[Array] | None) -> tuple[list[Array], list[Array]]:
+            (first, extra), (twice,) = super().__call__(inputs, given and given[:2])
+            scale = self.scales[1]
+            end = np.clip(np.rint((2 * twice - 0.3) / scale) + self.zero, -128, 127).astype(np.int8)
+            read = end if given is None else given[2]
+            return [first, extra, end], [self.last((read.astype(np.float32) - self.zero) * scale)]
+
+    assert found(Twice()) == Operations(compared=1)
+
+
 def test_what_shows_nothing_is_said() -> None:
     tensors = operations.Tensors(names=[], scales=[], values=[], outputs=[], output_names=[])
     assert operations.compare(tensors, None, [], "why") == Operations(compared=0, note="why")
@@ -117,16 +149,17 @@ def test_a_runtime_that_cannot_cut_its_files_says_why() -> None:
     assert why.startswith("ExecuTorch's delegates show no intermediate values: ")
 
 
-def test_a_part_that_differs_fails_the_file() -> None:
+@pytest.mark.parametrize("runtime", ["onnx", "tflite", "coreml"])
+def test_a_part_that_differs_fails_the_file(runtime: str) -> None:
     record = ArtifactRecord(
-        target="onnx",
-        file="m.onnx",
+        target=runtime,
+        file="m",
         bytes=1,
         content_sha256="",
         recipe="static_wi8_ai8",
         verdict="pass",
         reasons=[],
-        runtime="onnx",
+        runtime=runtime,
         conversion=Conversion(operations=Operations(compared=3, differing={"body: sub": "it is off by 9 steps"})),
     )
     outcome, reasons = gates.judge(record, Gates())
