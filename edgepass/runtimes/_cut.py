@@ -27,8 +27,8 @@ NEAR = 0.25
 """Of a tensor's root mean square: how near another shape of it must be. An order that is wrong is about as far as it is
 large."""
 TIMES, ROUNDING = 2, 0.5
-"""How much further from a tensor of the graph than the nearest, and by how many steps more, another place may be that is
-it too: the same numbers, moved or rounded once more."""
+"""How much further from a tensor of the graph than the nearest, and by how many steps more, another place may be that
+is it too: it has the same numbers, moved or rounded once more."""
 
 
 @dataclass(frozen=True, kw_only=True)
