@@ -39,7 +39,7 @@ def export(job: Job, path: Path) -> Lowered:
         from onnx_ir.passes.common import DeduplicateInitializersPass
     except ImportError as error:
         raise not_imported(error, "onnx, onnxruntime or onnxscript", extra) from None
-    program = _formatted(job)
+    program = _plain(_formatted(job))
     converted: Any = torch.onnx.export(program, job.program.args, dynamo=True, verbose=False)
     # The exporter transposes a weight anew for every layer that uses it; a loop would have one for each time round.
     DeduplicateInitializersPass(size_limit=sys.maxsize)(converted.model)
@@ -61,6 +61,15 @@ def _formatted(job: Job) -> ExportedProgram:
             return rewrites.apply(job.program.retrace(job.quantised(fold=True)), ("rows",))
         case "static":
             return job.program.retrace(job.quantised(fold=True))
+
+
+def _plain(program: ExportedProgram) -> ExportedProgram:
+    """With attention as products where it has no axis of heads, or two: the converter takes it with one alone."""
+    attention = torch.ops.aten.scaled_dot_product_attention.default
+    found = [node for node in program.graph.nodes if node.target == attention]
+    if all(x.meta["val"].ndim == 4 for node in found for x in node.all_input_nodes[:3]):
+        return program
+    return rewrites.apply(program, ("attention",))
 
 
 def _readers(model: Any, values: Sequence[Array]) -> list[str]:
