@@ -230,7 +230,9 @@ def said(error: EdgepassError, path: Path, *, fresh: bool) -> str:
     Of a file just written, without the advice to write it again.
     """
     words = error.fact if fresh and isinstance(error, DamagedError) else str(error)
-    return words.replace(f"{path.parent}{os.sep}", "")
+    for folder in (path.resolve().parent, path.parent):  # a child is given the whole path
+        words = words.replace(f"{folder}{os.sep}", "")
+    return words
 
 
 def applicable(record: ArtifactRecord, bounds: Gates, recipe: Recipe | None) -> Gates:

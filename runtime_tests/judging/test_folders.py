@@ -11,8 +11,8 @@ import pytest
 from safetensors.numpy import load_file, save
 
 from edgepass import staging
-from edgepass.errors import GATE_FAILED, NOT_EVALUATED, OK, InputError
-from edgepass.judging import files, manifest
+from edgepass.errors import GATE_FAILED, NOT_EVALUATED, OK, ArtifactError, InputError
+from edgepass.judging import files, manifest, verdict
 from runtime_tests.conftest import Done
 from runtime_tests.judging.test_standing import MODEL, edited
 
@@ -92,3 +92,12 @@ def test_a_folder_of_a_folder_is_not_listed_by_its_name(tmp_path: Path) -> None:
     left = manifest.strangers(tmp_path, {"weights/all.bin"})
     assert left == ["other.bin", "weights/deep/more.bin", "weights/link"]
     assert manifest.strangers(tmp_path, {"weights"}) == ["other.bin"]
+
+
+def test_a_reason_names_a_file_without_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given by a relative path too, which a child is told whole."""
+    monkeypatch.chdir(tmp_path)
+    for told in (Path("out/m.pte"), Path("out/m.pte").resolve()):
+        assert (
+            verdict.said(ArtifactError(f"{told} does not run"), Path("out/m.pte"), fresh=False) == "m.pte does not run"
+        )
