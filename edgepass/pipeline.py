@@ -260,8 +260,10 @@ def convert(
 
 def expectations(job: Job) -> Callable[[str], Expected]:
     """Target -> what files of a job are expected to give; targets that compute the same share one."""
-    made = cache(lambda beyond: Expected(lambda: job.realised(beyond)))
-    return lambda name: made(exporters.target(name).beyond.get(job.recipe.scheme, frozenset()))
+    made = cache(lambda beyond, terms: Expected(lambda: job.realised(beyond), terms))
+    return lambda name: made(
+        exporters.target(name).beyond.get(job.recipe.scheme, frozenset()), exporters.terms(name, job)
+    )
 
 
 def settle(task: Task, program: Program, samples: Samples) -> tuple[Task, Program, list[Array]]:

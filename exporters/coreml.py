@@ -25,6 +25,7 @@ spares: Spares = {}
 quantizes: frozenset[Scheme] = frozenset({"weight-only"})
 least: dict[Scheme, int] = {"weight-only": 10}
 beyond: Beyond = {}
+sums_in_halves = False
 dynamic_batch = None
 space = 1_400_000_000
 

@@ -26,6 +26,7 @@ spares: Spares = {"dynamic": (frozenset(TRANSPOSED), "onnxruntime's dynamic quan
 quantizes: frozenset[Scheme] = frozenset({"dynamic"})
 least: dict[Scheme, int] = {}
 beyond: Beyond = {"dynamic": frozenset(CONVOLUTIONS - TRANSPOSED)}
+sums_in_halves = False
 dynamic_batch = None
 space = 1_500_000_000
 

@@ -25,6 +25,7 @@ spares: Spares = {
 quantizes: frozenset[Scheme] = frozenset({"dynamic", "weight-only"})
 least: dict[Scheme, int] = {}
 beyond: Beyond = {"dynamic": LOOKUPS | CONVOLUTIONS, "weight-only": LOOKUPS}
+sums_in_halves = False
 dynamic_batch = "litert-torch converts fixed shapes only"
 space = 2_800_000_000
 

@@ -111,12 +111,12 @@ def _bound(form: Floats, want: Stated, found: _Found, float16: float) -> Floats:
         if want.quantised is None:
             most = largest if found.weight.granularity == "per-channel" else largest.max()
             bound = bound + most / (7 if found.weight.dtype.endswith("int4") else 127) / 2 * SLACK
-    elif found.weight.dtype == "float16" or _are_halves(found.values):
+    elif found.weight.dtype == "float16" or are_halves(found.values):
         bound = bound + np.abs(form) * float16 + SMALLEST_HALF
     return bound.astype(np.float32)
 
 
-def _are_halves(values: Floats) -> bool:
+def are_halves(values: Array) -> bool:
     """Whether float32 numbers were rounded to float16, as some delegates keep them."""
     with np.errstate(over="ignore"):
         return bool((values.astype(np.float16) == values).all())

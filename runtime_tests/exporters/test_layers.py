@@ -51,6 +51,32 @@ def test_float16_convolutions_of_a_pte_are_told_of_and_not_asked_for(tmp_path: P
     assert {r.name for r in pte.audit.weights if r.requested} == {n for n in formats if not n.startswith("0.")}
 
 
+class Variance(nn.Module):
+    """A layer, and how its outputs vary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(16, 64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x).var((1, 2))
+
+
+@pytest.mark.parametrize("name", ["softmax", "sigmoid", "variance", "wide"])
+def test_a_float16_pte_is_as_good_as_float16_is_there(name: str, tmp_path: Path) -> None:
+    """XNNPACK sums in float16 where the processor can, and kernels outside of it everywhere."""
+    torch.manual_seed(0)
+    ends: dict[str, nn.Module] = {
+        "softmax": nn.Sequential(nn.Linear(16, 32), nn.Softmax(-1)),
+        "sigmoid": nn.Sequential(nn.Linear(16, 32), nn.Sigmoid()),
+        "variance": Variance(),
+        "wide": nn.Sequential(nn.Linear(16, 512), nn.ReLU(), nn.Linear(512, 8)),
+    }
+    x = [(torch.randn(1, 8, 16),) for _ in range(32)]
+    done = edgepass.build(ends[name], x[0], out=tmp_path / "o", targets=("executorch",), recipe="fp16", evaluate=x)
+    assert done.verdict == "pass", [r.reasons for r in done.artifacts]
+
+
 @pytest.mark.parametrize("name", ["fp32", "static_wi8_ai8"])
 @pytest.mark.parametrize(
     "layer",

@@ -139,6 +139,25 @@ def test_float16_may_round_within_an_operation_but_not_lose_a_weight() -> None:
     assert all(e.ratio > e.bound for e in expected.excess([x], [graph], [0.99 * x], "float16"))
 
 
+def test_halves_are_rounded_with_their_mean_where_the_graph_gives_halves() -> None:
+    """As the probabilities of a sigmoid are: what they vary by is a small part of them."""
+    x = 0.5 + 0.1 * noise(64, 1, 333)
+    kept, halves = x + 5e-5 * noise(64, 1, 333, seed=1), x.astype(np.float16).astype(np.float32)
+    file = x + 2.6e-4 * noise(64, 1, 333, seed=2)
+    assert all(e.ratio < e.bound for e in expected.excess([x], [halves], [file], "float16"))
+    for graph, scheme in (kept, "float16"), (halves, "static"):
+        whole = expected.excess([x], [graph], [file], scheme)[0]
+        assert whole.ratio > whole.bound
+
+
+def test_a_sum_in_float16_is_rounded_at_every_term() -> None:
+    x = noise(64, 1, 7)
+    halves, file = x.astype(np.float16).astype(np.float32), x * (1 + 5e-3 * noise(64, 1, 7, seed=2))
+    assert all(e.ratio > e.bound for e in expected.excess([x], [halves], [file], "float16"))
+    assert all(e.ratio < e.bound for e in expected.excess([x], [halves], [file], "float16", terms=1024))
+    assert all(e.ratio > e.bound for e in expected.excess([x], [halves], [0.95 * x], "float16", terms=1024))
+
+
 def test_an_output_without_a_number_is_an_excess_only_where_the_graph_has_one() -> None:
     x = noise(8, 1, 3)
     broken = x.copy()
