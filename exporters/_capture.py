@@ -21,6 +21,7 @@ from edgepass.errors import CaptureError, first_line, listed
 from edgepass.exporters._canonical import restate
 from edgepass.exporters._canonical._fold import fold
 from edgepass.exporters._canonical._outputs import plain
+from edgepass.exporters._canonical._unused import drop
 
 CORE_NAMESPACES = ("aten", "prim", "prims", "quantized_decomposed", "_operator", "higher_order")
 
@@ -100,9 +101,10 @@ def _canonical(program: Program) -> Program:
     if restate(module):
         program = replace(program, exported=program.retrace(module))
         module = program.exported.module()
+    dropped = drop(module)
     folded = fold(module)
     changed, notes = plain(module)
-    if folded or changed:
+    if dropped or folded or changed:
         program = replace(program, exported=program.retrace(module), notes=tuple(notes))
     return program
 

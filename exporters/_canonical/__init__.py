@@ -1,8 +1,8 @@
 """Canonical forms: of several ways to say a thing, the one that every target, quantiser and audit knows.
 
 Made once, at capture. A form is a file with `formula(node, constants)`: the function to be called in the place of an
-operation, with the same arguments, or None where the operation stays. `_fold` then computes what the weights alone
-decide, and `_outputs` gives plain tensors in a row.
+operation, with the same arguments, or None where the operation stays. `_unused` then drops what no output needs,
+`_fold` computes what the weights alone decide, and `_outputs` gives plain tensors in a row.
 """
 
 from collections.abc import Callable

@@ -18,7 +18,7 @@ from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
 from edgepass.judging import parity
 from edgepass.quantize import recipe
-from edgepass.quantize.audit import audit
+from edgepass.quantize.audit import audit, requested
 from edgepass.runtimes import _child
 from edgepass.task import Samples
 from runtime_tests.conftest import CONVERTERS_WARN
@@ -159,6 +159,28 @@ def test_weights_that_are_computed_are_constants_of_their_own() -> None:
     assert all(t.is_contiguous() and t.untyped_storage().nbytes() == t.nbytes for t in held.values())
     assert {"halves_0", "halves_1"} <= held.keys()
     assert not {"halves", "low", "high"} & held.keys()
+
+
+class Unused(nn.Module):
+    """What no output needs: a layer for a next block that is not there, and a branch through float16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.rest, self.cast = nn.Linear(7, 6), nn.Linear(6, 11), nn.Linear(6, 13)
+
+    def forward(self, x: Tensor, given: Tensor) -> Tensor:
+        y: Tensor = self.layer(x)
+        _ = given - self.rest(y), self.cast(y).half().float().tanh()
+        return y.half().float()
+
+
+def test_what_no_output_needs_takes_no_part() -> None:
+    model, x = Unused(), (torch.randn(1, 7), torch.randn(1, 11))
+    exported = capture(model, x).exported
+    assert [want.name for want in requested(exported, recipe.read("fp32"))] == ["layer.weight"]
+    operations = [str(n.target) for n in exported.graph.nodes if n.op == "call_function"]
+    assert [name for name in operations if "assert" not in name] == ["aten.linear.default", *["aten.to.dtype"] * 2]
+    torch.testing.assert_close(exported.module()(*x), model(*x))
 
 
 class Spread(nn.Module):
