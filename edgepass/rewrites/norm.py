@@ -37,7 +37,7 @@ def layer_norm(
         y = layer_norm(flat, last, _flat(weight), _flat(bias), eps)
         return y.reshape(x.shape)
     centred = x - mean_last(x)
-    y = centred * torch.rsqrt(mean_last(centred * centred) + constant(eps, x))
+    y = centred * torch.rsqrt(mean_last(centred * centred) + _eps(eps, x))
     if weight is not None:
         y = y * weight
     return y if bias is None else y + bias
@@ -51,8 +51,14 @@ def rms_norm(
         flat = x.flatten(-len(normalized_shape))
         return rms_norm(flat, [flat.shape[-1]], _flat(weight), eps).reshape(x.shape)
     eps = EPS if eps is None else eps
-    y = x * torch.rsqrt(mean_last(x * x) + constant(eps, x))
+    y = x * torch.rsqrt(mean_last(x * x) + _eps(eps, x))
     return y if weight is None else y * weight
+
+
+def _eps(eps: float, x: Tensor) -> Tensor:
+    """[1], and never 0 where it is not: BERT's 1e-12 is 0 in float16, and a row of zeros was no number."""
+    number = torch.finfo(x.dtype)
+    return constant(max(eps, number.smallest_normal * number.eps) if eps else eps, x)
 
 
 def _flat(x: Tensor | None) -> Tensor | None:

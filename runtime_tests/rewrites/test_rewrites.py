@@ -45,6 +45,12 @@ def test_a_norm_that_names_no_epsilon_has_that_of_float32_in_float16_too(formula
     torch.testing.assert_close(formula(small.half(), [16]).float(), expected, rtol=1e-2, atol=1e-2)
 
 
+def test_a_row_of_zeros_has_a_norm_in_float16_whatever_the_epsilon() -> None:
+    zeros, bias = torch.zeros(2, 16).half(), torch.randn(16).half()
+    torch.testing.assert_close(norm.layer_norm(zeros, [16], None, bias, 1e-12), bias.expand(2, 16))
+    torch.testing.assert_close(norm.rms_norm(zeros, [16], None, 1e-12), zeros)
+
+
 @given(width=WIDTHS, dim=st.integers(-3, 2), keepdim=st.booleans())
 def test_a_mean_is_torch_s_over_any_one_dimension(width: int, dim: int, keepdim: bool) -> None:
     x = tokens(3, 7, width)
