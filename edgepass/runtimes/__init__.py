@@ -84,12 +84,13 @@ class Place:
     """An int8 tensor of a file: its integers q stand for (q - zero) scale.
 
     `scales`: by which they are made, and by which they are read; a converter may carry a factor of the one on into what
-    comes before. `reads`: numbers of the places that it is made of.
+    comes before. `reads`: numbers of the places that it is made of. `moves`: whether it is made of them as they are.
     """
 
     scales: frozenset[float]
     zero: int
     reads: frozenset[int]
+    moves: bool = False
 
 
 class Cut(Protocol):

@@ -4,8 +4,8 @@
                          └ compared                              └ compared
 
 So a difference is of the part that makes it, never of one before. A tensor of the file is known as the graph's by its
-scale, its dimensions and, among several, its values; one of other dimensions and as many elements by its values alone.
-What the graph has nothing of reads what the file itself gives.
+scale, its dimensions and, among several, its values; by its values too where it is made of moved numbers, or where only
+the number of elements is the same. What the graph has nothing of reads what the file itself gives.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -75,11 +75,11 @@ def follow(
     `tensors` are [samples, ...] integers less their zero point, `inputs` [samples, ...].
     """
     arguments = [[x[sample] for x in inputs] for sample in range(len(inputs[0]))]
-    alone = [cut(row, None)[0] for row in arguments]
-    own = _made(cut, alone)
+    unfed = [cut(row, None)[0] for row in arguments]
+    own = _made(cut, unfed)
     found = _nearest([_find(place, mine, scales, tensors) for place, mine in zip(cut.places, own, strict=True)])
     known = [mine if match is None else match.values for mine, match in zip(own, found, strict=True)]
-    given = [(q + place.zero).astype(like.dtype) for place, q, like in zip(cut.places, known, alone[0], strict=True)]
+    given = [(q + place.zero).astype(like.dtype) for place, q, like in zip(cut.places, known, unfed[0], strict=True)]
     answers = [cut(row, [q[sample] for q in given]) for sample, row in enumerate(arguments)]
     shown = _made(cut, [made for made, _ in answers])
     steps: dict[int, list[Integers]] = {}
@@ -123,7 +123,11 @@ def _nearest(found: Sequence[_Match | None]) -> list[_Match | None]:
 
 
 def _find(place: Place, own: Integers, scales: Sequence[float], tensors: Sequence[Integers]) -> _Match | None:
-    """The graph's tensor that this one is, in its layout; the nearest where several could be."""
+    """The graph's tensor that this one is, in its layout; the nearest where several could be.
+
+    Values may be wrong, so where scale and dimensions fit they need not be near; moved numbers have the scale of what
+    they were, whatever they are now.
+    """
     best: _Match | None = None
     for number, (scale, tensor) in enumerate(zip(scales, tensors, strict=True)):
         if min(abs(scale - s) for s in place.scales) > SCALE * scale or tensor.size != own.size:
@@ -131,7 +135,7 @@ def _find(place: Place, own: Integers, scales: Sequence[float], tensors: Sequenc
         near = NEAR * _rms(tensor)
         for ordered, fits in _layouts(tensor, own.shape):
             distance = _rms(ordered - own)
-            if (fits or distance <= near) and (best is None or distance < best.distance):
+            if ((fits and not place.moves) or distance <= near) and (best is None or distance < best.distance):
                 best = _Match(tensor=number, values=ordered, distance=distance)
     return best
 

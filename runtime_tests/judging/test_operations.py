@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,22 @@ def test_what_the_graph_does_not_round_is_not_taken_for_what_it_does() -> None:
             return [first, extra, end], [self.last((read.astype(np.float32) - self.zero) * scale)]
 
     assert found(Twice()) == Operations(compared=1)
+
+
+def test_what_only_moves_numbers_is_not_taken_for_another_order_of_them() -> None:
+    """The graph has its second tensor in another order than the file, which rolls it."""
+
+    class Rolled(Parts):
+        def __init__(self) -> None:
+            super().__init__(lambda x: 5 * x, lambda x: x - 0.3, lambda x: x * 2)
+            self.places = [self.places[0], replace(self.places[1], moves=True)]
+
+        def __call__(self, inputs: Sequence[Array], given: Sequence[Array] | None) -> tuple[list[Array], list[Array]]:
+            back = None if given is None else [given[0], np.roll(given[1], -31, 0)]
+            (first, second), outputs = super().__call__(inputs, back)
+            return [first, np.roll(second, 31, 0)], outputs
+
+    assert found(Rolled()) == Operations(compared=1)
 
 
 def test_what_shows_nothing_is_said() -> None:

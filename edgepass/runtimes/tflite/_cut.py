@@ -12,6 +12,9 @@ from edgepass.runtimes.tflite import dequantize, quantize
 _MOVES = {"RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "SLICE", "STRIDED_SLICE", "PAD", "PADV2", "SPLIT", "GATHER"}
 """Operations that change no number: what they give is no place of its own."""
 
+_JOINS = "CONCATENATION"
+"""Nor does this one, of int8 with one scale; but a graph may have it too."""
+
 
 class Cut:
     """Two interpreters: one that only shows, and one whose parts are apart."""
@@ -25,19 +28,20 @@ class Cut:
         tensors: Any = graph.tensors
         self.inputs = [int(i) for i in graph.inputs]
         self.outputs = [int(i) for i in graph.outputs]
-        self.shown = [
-            int(i)
+        made = {
+            int(i): name_of(op)
             for op in graph.operators
-            if name_of(op) not in _MOVES
             for i in op.outputs
             if _is_place(tensors[i]) and int(i) not in self.outputs
-        ]
+        }
+        self.shown = [i for i, name in made.items() if name not in _MOVES]
         sources = {int(i): [int(x) for x in op.inputs] for op in graph.operators for i in op.outputs}
         self.places = [
             Place(
                 scales=frozenset({float(tensors[i].quantization.scale[0])}),
                 zero=int(tensors[i].quantization.zeroPoint[0]),
                 reads=reads(i, self.shown, sources),
+                moves=made[i] == _JOINS,
             )
             for i in self.shown
         ]
