@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from edgepass.errors import listed
-from edgepass.judging.figures import decibels, number, three
-from edgepass.judging.manifest import AT_BATCH, ArtifactRecord, Manifest, Metric, Operations, WeightValues
+from edgepass.judging.figures import decibels, number
+from edgepass.judging.manifest import ArtifactRecord, Manifest, Metric
 from edgepass.report import words
+from edgepass.report.finding import Finding, Row, grouped
 
 Tone = Literal["pass", "fail", "not-evaluated", "caution"]
 SMALL = 0.01
@@ -50,24 +50,6 @@ class Quality:
     headline: str
     detail: str
     bars: list[Bar] = field(default_factory=list)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """Cells of a small table, the first of which names the row; `bad` where a bound is not kept."""
-
-    cells: tuple[str, ...]
-    bad: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """A headline, and a small table that bears it out."""
-
-    headline: str
-    columns: tuple[str, ...] = ()
-    rows: list[Row] = field(default_factory=list)
-    detail: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +151,7 @@ def best_baseline(manifest: Manifest) -> Metric:
 def costs(manifest: Manifest) -> Finding:
     """What each recipe costs in the metric and in the outputs, at worst, and what is had for it in size."""
     rows = []
-    for recipe, records in _groups(manifest, "recipe").items():
+    for recipe, records in grouped(manifest, "recipe").items():
         drops = [a.metric.drop for a in records if a.metric]
         losses = [loss for a in records if (loss := lost(a)) is not None]
         sizes = [100 * a.bytes / a.float_bytes for a in records if a.file and a.float_bytes]
@@ -187,77 +169,9 @@ def costs(manifest: Manifest) -> Finding:
     )
 
 
-def conversions(manifest: Manifest) -> Finding:
-    """What converters and runtimes changed beyond what the recipe's own graph does, and at which batches."""
-    rows, most, least = [], 0.0, 0.0
-    for target, records in _groups(manifest, "target").items():
-        asked = [a.conversion for a in records if a.conversion]
-        excess = max((e for c in asked for e in c.excess), key=lambda e: e.ratio / e.bound, default=None)
-        kept = min((k for c in asked for k in c.float32), key=lambda k: k.centred_db - k.bound_db, default=None)
-        weights = [c.weights for c in asked if c.weights]
-        parts = [c.operations for c in asked if c.operations and c.operations.compared]
-        sizes = sorted({b.size for a in records for b in a.batches})
-        if excess is None and kept is None and not weights and not sizes:
-            continue
-        wrong = [size for size in sizes if any(_fails_at(a, size) for a in records)]
-        other = _others(weights) + _others(parts)
-        noisy = excess is not None and excess.ratio > excess.bound
-        bad = bool(other or wrong or noisy or (kept and kept.centred_db < kept.bound_db))
-        most = max(most, excess.bound) if excess else most
-        least = max(least, kept.bound_db) if kept else least
-        cells = (
-            target,
-            f"{three(excess.ratio)} \N{MULTIPLICATION SIGN}" if excess else "-",
-            decibels(kept.centred_db) if kept else "-",
-            f"{_others(weights)} differ" if _others(weights) else "equal" if weights else "-",
-        )
-        rows.append(Row(cells=cells, bad=bad))
-    if not rows:
-        return Finding(headline="Not known", detail="It was not asked of these files.")
-    failed = [row.cells[0] for row in rows if row.bad]
-    known = any(cell != "-" for row in rows for cell in row.cells[1:])
-    said = [
-        f"Noise: of a file over that of the recipe's own graph, at most {three(most)} times." if most else "",
-        f"Float32: the target's file in float32 against the model, at least {decibels(least)}." if least else "",
-        "Weights: those in the file against the graph's." if known else "",
-        _operations(manifest),
-        _batches(manifest),
-    ]
-    right = "Nothing beyond rounding" if known else "Not known"
-    return Finding(
-        headline=f"Too much for {' and '.join(failed)}" if failed else right,
-        columns=("target", "noise", "float32", "weights"),
-        rows=rows,
-        detail=" ".join(filter(None, said)),
-    )
-
-
-def _operations(manifest: Manifest) -> str:
-    """How many parts of files were given the graph's own integers, and how many were not the graph's."""
-    found = [a.conversion.operations for a in manifest.artifacts if a.conversion and a.conversion.operations]
-    compared, other = sum(each.compared for each in found), _others(found)
-    answer = f"{other} differ" if other else "equal"
-    told = [f"Operations: {compared:,} parts of files, given the graph's own integers: {answer}."] if compared else []
-    told += dict.fromkeys(f"Operations were not compared: {each.note}." for each in found if each.note)
-    return " ".join(told)
-
-
-def _batches(manifest: Manifest) -> str:
-    """How many rows were handed over at a time, and what fails at which."""
-    own = {manifest.model.batch} if manifest.model.batch else set()
-    sizes = sorted(own | {b.size for a in manifest.artifacts for b in a.batches})
-    wrong = [
-        f"{a.target} {a.recipe} at {b.size}" for a in manifest.artifacts for b in a.batches if _fails_at(a, b.size)
-    ]
-    if len(sizes) < 2:
-        return ""
-    fails = f"{listed(wrong)} is not right" if wrong else "all hold"
-    return f"Batches of {listed([str(size) for size in sizes], 4)} rows were judged: {fails}."
-
-
 def choices(manifest: Manifest) -> list[Choice]:
     """The file to ship for each target: the smallest that passes and keeps the metric."""
-    return [_choice(manifest, target, records) for target, records in _groups(manifest, "target").items()]
+    return [_choice(manifest, target, records) for target, records in grouped(manifest, "target").items()]
 
 
 def steps(manifest: Manifest, folder: str = "OUT/") -> list[Step]:
@@ -352,14 +266,6 @@ def _beats(manifest: Manifest, record: ArtifactRecord) -> bool:
     return metric.value > best.value if best.higher_is_better else metric.value < best.value
 
 
-def _fails_at(record: ArtifactRecord, size: int) -> bool:
-    return any(reason.startswith(AT_BATCH.format(size)) for reason in record.reasons)
-
-
-def _others(found: Sequence[WeightValues | Operations]) -> int:
-    return sum(len(each.differing) for each in found)
-
-
 def _over(record: ArtifactRecord) -> bool:
     """Whether a file lost more accuracy than it may."""
     drop, sqnr = record.bounds.get("max_metric_drop"), record.bounds.get("min_sqnr")
@@ -375,14 +281,6 @@ def _cost(manifest: Manifest) -> str:
     if worst is not None:
         return f"{worst.name} no worse" if worst.drop < EVEN else f"{worst.name} at most {words.change(worst)}"
     return f"Outputs off by at most {words.share(error(min(losses)))}" if losses else "Not known"
-
-
-def _groups(manifest: Manifest, what: Literal["target", "recipe"]) -> dict[str, list[ArtifactRecord]]:
-    """The records by their target or recipe, in order."""
-    groups: dict[str, list[ArtifactRecord]] = {}
-    for record in manifest.artifacts:
-        groups.setdefault(getattr(record, what), []).append(record)
-    return groups
 
 
 def _named(baseline: Metric) -> tuple[str, str]:

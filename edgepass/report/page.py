@@ -8,10 +8,10 @@ from edgepass import staging
 from edgepass.judging import figures
 from edgepass.judging import manifest as manifests
 from edgepass.judging.manifest import OutputSpec
-from edgepass.report import answers, pictures, words
+from edgepass.report import answers, conversions, pictures, words
 
-ANSWERS = ("standing", "quality", "costs", "conversions", "choices", "steps")
-"""What the first screen holds, in its order."""
+ANSWERS = ("standing", "quality", "costs", "choices", "steps")
+"""What the first screen holds, in its order, beside what converters changed."""
 
 
 def write(folder: Path) -> Path:
@@ -36,6 +36,7 @@ def write(folder: Path) -> Path:
         m=manifest,
         css=Markup(here.joinpath("style.css").read_text("utf-8")),  # our own file, not the user's words
         **{name: getattr(answers, name)(manifest) for name in ANSWERS},
+        conversions=conversions.changed(manifest),
         bounds=words.bounds(manifest),
         metrics=words.metrics(manifest),
         seen=[(a, o) for a in manifest.artifacts for o in a.outputs if _unlike(o)],

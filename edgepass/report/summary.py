@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from edgepass.judging.figures import duration, number, size
 from edgepass.judging.manifest import ArtifactRecord, Evidence, Manifest, Metric
-from edgepass.report import answers
+from edgepass.report import answers, conversions
 from edgepass.report.words import EVIDENCE, VERDICTS, outputs_evidence, sentence, signed
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def lines(manifest: Manifest, folder: str = "OUT/") -> list[str]:
     standing, quality = answers.standing(manifest), answers.quality(manifest)
     found.append(f"verdict: {standing.word}. {standing.sentence}")
     found.append(f"the model: {quality.headline}. {sentence(quality.detail)}")
-    for heading, finding in (("recipes", answers.costs(manifest)), ("converters", answers.conversions(manifest))):
+    for heading, finding in (("recipes", answers.costs(manifest)), ("converters", conversions.changed(manifest))):
         found += [f"{heading}: {finding.headline}{'.' * bool(finding.detail)} {finding.detail}".rstrip()]
     for choice in answers.choices(manifest):
         shipped = f"{choice.record.file}, {size(choice.record.bytes)}" if choice.record else "nothing"

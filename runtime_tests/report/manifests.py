@@ -213,3 +213,11 @@ class Page(HTMLParser):
     @property
     def text(self) -> str:
         return " ".join(" ".join(self.texts).split())
+
+
+def a_passing(**changes: object) -> Manifest:
+    """Two recipes for one target, both passing, and a ridge regression that the model beats by a tenth."""
+    artifacts = [an_artifact("executorch", recipe) for recipe in ("static_wi8_ai8", "fp16")]
+    ridge = Metric(name="mse: ridge", reference=0.3842, value=0.4269, higher_is_better=False, samples=256)
+    made = replace(a_forecaster(), artifacts=artifacts, verdict="pass", baselines=[ridge], data=[])
+    return replace(made, **changes)  # type: ignore[arg-type]

@@ -4,17 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from edgepass.judging.manifest import AtBatch, Conversion, DataInfo, Excess, Kept, Loss, Manifest, Metric, Operations
+from edgepass.judging.manifest import DataInfo, Loss, Metric
 from edgepass.report import answers
-from runtime_tests.report.manifests import a_forecaster, an_artifact
-
-
-def a_passing(**changes: object) -> Manifest:
-    """Two recipes for one target, both passing, and a ridge regression that the model beats by a tenth."""
-    artifacts = [an_artifact("executorch", recipe) for recipe in ("static_wi8_ai8", "fp16")]
-    ridge = Metric(name="mse: ridge", reference=0.3842, value=0.4269, higher_is_better=False, samples=256)
-    made = replace(a_forecaster(), artifacts=artifacts, verdict="pass", baselines=[ridge], data=[])
-    return replace(made, **changes)  # type: ignore[arg-type]
+from runtime_tests.report.manifests import a_passing
 
 
 def beside(value: float, *, reference: float = 0.4, higher: bool = False) -> list[Metric]:
@@ -94,68 +86,6 @@ def test_what_a_recipe_costs_is_beside_what_is_had_for_it() -> None:
         ("fp16", "0 %", "0.1 %", "51 %"),
     ]
     assert "40.0 dB at worst" in found.detail
-
-
-def test_what_a_converter_changed_is_named_where_it_is_too_much() -> None:
-    first, second = a_passing().artifacts
-    right = Conversion(
-        excess=[Excess(name="output_0", file_db=36.0, expected_db=36.1, ratio=1.02, bound=1.6)],
-        float32=[Kept(name="output_0", centred_db=138.0, bound_db=80.0)],
-    )
-    wrong = Conversion(float32=[Kept(name="output_0[..., 4]", centred_db=18.4, bound_db=80.0)])
-    fine = answers.conversions(a_passing(artifacts=[replace(first, conversion=right)]))
-    assert fine.headline == "Nothing beyond rounding"
-    assert [row.cells for row in fine.rows] == [("executorch", "1.02 \N{MULTIPLICATION SIGN}", "138.0 dB", "-")]
-    assert "at most 1.6 times" in fine.detail
-    assert "at least 80.0 dB" in fine.detail
-    both = [replace(first, conversion=right), replace(second, target="tflite", conversion=wrong)]
-    found = answers.conversions(a_passing(artifacts=both))
-    assert found.headline == "Too much for tflite"
-    assert [row.bad for row in found.rows] == [False, True]
-    assert answers.conversions(a_passing()).headline == "Not known"
-
-
-def test_an_operation_that_is_not_the_graphs_is_too_much() -> None:
-    first, _ = a_passing().artifacts
-    right = Conversion(
-        excess=[Excess(name="output_0", file_db=36.0, expected_db=36.1, ratio=1.02, bound=1.6)],
-        operations=Operations(compared=12),
-    )
-    wrong = replace(right, operations=Operations(compared=12, differing={"body: sub": "it is off by 9 steps"}))
-    for conversion, said in ((right, "equal"), (wrong, "1 differ")):
-        found = answers.conversions(a_passing(artifacts=[replace(first, conversion=conversion)]))
-        assert f"Operations: 12 parts of files, given the graph's own integers: {said}." in found.detail
-        (row,) = found.rows
-        assert row.bad == (conversion is wrong)
-
-
-def test_why_operations_were_not_compared_is_said_once() -> None:
-    silent = Conversion(
-        excess=[Excess(name="output_0", file_db=36.0, expected_db=36.1, ratio=1.02, bound=1.6)],
-        operations=Operations(compared=0, note="its runtime shows nothing"),
-    )
-    files = [replace(a, conversion=silent) for a in a_passing().artifacts]
-    found = answers.conversions(a_passing(artifacts=files))
-    assert found.detail.count("Operations were not compared: its runtime shows nothing.") == 1
-
-
-def test_batches_that_were_judged_are_told_and_the_one_that_fails() -> None:
-    base = a_passing()
-    first, second = base.artifacts
-    model = replace(base.model, max_batch=6, batch=2)
-    held = [AtBatch(size=size, rows=32, parity=first.parity) for size in (1, 3, 6)]
-    broken = [*held[:2], AtBatch(size=6, rows=32, reason="the file takes 5 rows")]
-    files = [
-        replace(first, batches=held),
-        replace(second, target="onnx", batches=broken, verdict="fail", reasons=["at a batch of 6: the file takes 5"]),
-    ]
-    found = answers.conversions(replace(base, model=model, artifacts=files))
-    assert [row.bad for row in found.rows] == [False, True]
-    assert found.headline == "Too much for onnx"
-    assert found.detail == "Batches of 1, 2, 3, 6 rows were judged: onnx fp16 at 6 is not right."
-    alone = answers.conversions(replace(base, model=model, artifacts=files[:1]))
-    assert alone.headline == "Not known"
-    assert alone.detail == "Batches of 1, 2, 3, 6 rows were judged: all hold."
 
 
 def test_the_next_command_can_be_run_as_it_stands() -> None:

@@ -1,0 +1,84 @@
+"""What converters and runtimes changed: noise beyond the graph's, float32 files, weights, operations and batches."""
+
+from collections.abc import Sequence
+
+from edgepass.errors import listed
+from edgepass.judging.figures import decibels, three
+from edgepass.judging.manifest import AT_BATCH, ArtifactRecord, Manifest, Operations, WeightValues
+from edgepass.report.finding import Finding, Row, grouped
+
+
+def changed(manifest: Manifest) -> Finding:
+    """What converters and runtimes changed beyond what the recipe's own graph does, and at which batches."""
+    rows, most, least = [], 0.0, 0.0
+    for target, records in grouped(manifest, "target").items():
+        asked = [a.conversion for a in records if a.conversion]
+        excess = max((e for c in asked for e in c.excess), key=lambda e: e.ratio / e.bound, default=None)
+        kept = min((k for c in asked for k in c.float32), key=lambda k: k.centred_db - k.bound_db, default=None)
+        weights = [c.weights for c in asked if c.weights]
+        parts = [c.operations for c in asked if c.operations and c.operations.compared]
+        sizes = sorted({b.size for a in records for b in a.batches})
+        if excess is None and kept is None and not weights and not sizes:
+            continue
+        wrong = [size for size in sizes if any(_fails_at(a, size) for a in records)]
+        other = _others(weights) + _others(parts)
+        noisy = excess is not None and excess.ratio > excess.bound
+        bad = bool(other or wrong or noisy or (kept and kept.centred_db < kept.bound_db))
+        most = max(most, excess.bound) if excess else most
+        least = max(least, kept.bound_db) if kept else least
+        cells = (
+            target,
+            f"{three(excess.ratio)} \N{MULTIPLICATION SIGN}" if excess else "-",
+            decibels(kept.centred_db) if kept else "-",
+            f"{_others(weights)} differ" if _others(weights) else "equal" if weights else "-",
+        )
+        rows.append(Row(cells=cells, bad=bad))
+    if not rows:
+        return Finding(headline="Not known", detail="It was not asked of these files.")
+    failed = [row.cells[0] for row in rows if row.bad]
+    known = any(cell != "-" for row in rows for cell in row.cells[1:])
+    said = [
+        f"Noise: of a file over that of the recipe's own graph, at most {three(most)} times." if most else "",
+        f"Float32: the target's file in float32 against the model, at least {decibels(least)}." if least else "",
+        "Weights: those in the file against the graph's." if known else "",
+        _operations(manifest),
+        _batches(manifest),
+    ]
+    right = "Nothing beyond rounding" if known else "Not known"
+    return Finding(
+        headline=f"Too much for {' and '.join(failed)}" if failed else right,
+        columns=("target", "noise", "float32", "weights"),
+        rows=rows,
+        detail=" ".join(filter(None, said)),
+    )
+
+
+def _operations(manifest: Manifest) -> str:
+    """How many parts of files were given the graph's own integers, and how many were not the graph's."""
+    found = [a.conversion.operations for a in manifest.artifacts if a.conversion and a.conversion.operations]
+    compared, other = sum(each.compared for each in found), _others(found)
+    answer = f"{other} differ" if other else "equal"
+    told = [f"Operations: {compared:,} parts of files, given the graph's own integers: {answer}."] if compared else []
+    told += dict.fromkeys(f"Operations were not compared: {each.note}." for each in found if each.note)
+    return " ".join(told)
+
+
+def _batches(manifest: Manifest) -> str:
+    """How many rows were handed over at a time, and what fails at which."""
+    own = {manifest.model.batch} if manifest.model.batch else set()
+    sizes = sorted(own | {b.size for a in manifest.artifacts for b in a.batches})
+    wrong = [
+        f"{a.target} {a.recipe} at {b.size}" for a in manifest.artifacts for b in a.batches if _fails_at(a, b.size)
+    ]
+    if len(sizes) < 2:
+        return ""
+    fails = f"{listed(wrong)} is not right" if wrong else "all hold"
+    return f"Batches of {listed([str(size) for size in sizes], 4)} rows were judged: {fails}."
+
+
+def _fails_at(record: ArtifactRecord, size: int) -> bool:
+    return any(reason.startswith(AT_BATCH.format(size)) for reason in record.reasons)
+
+
+def _others(found: Sequence[WeightValues | Operations]) -> int:
+    return sum(len(each.differing) for each in found)
