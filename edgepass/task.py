@@ -276,7 +276,7 @@ def _target(target: Any, source: str) -> Array:
     try:
         plain = target.detach().cpu() if isinstance(target, Tensor) else target
         array = np.asarray(plain.float() if isinstance(plain, Tensor) and plain.dtype == torch.bfloat16 else plain)
-    except (TypeError, ValueError, RuntimeError, NotImplementedError):  # tensors of several shapes, of no device …
+    except (TypeError, ValueError, RuntimeError):  # tensors of several shapes, of no device …
         array = np.array(None)
     if array.dtype.kind not in "biuf":
         raise InputError(

@@ -24,15 +24,15 @@ What was seen beyond that was wrong too: softplus written out in halves, 29.4 dB
 values that Core ML's converter had in float16 where the model keeps float32, 53.4 dB where 64.4 were expected.
 
 Halves are rounded as they are, their mean with them, so where the graph itself gives halves, float16 is forgiven of
-those: the probabilities of a sigmoid have 65.7 dB in XNNPACK's float16 and 73.9 dB in torch's, which without their mean
-is 52 and 60 dB.
+those: the probabilities of a sigmoid, that have 65.7 dB in XNNPACK's float16 and 73.9 dB in torch's, vary by a part of
+themselves.
 
-XNNPACK sums in float16 too where a processor can, as newer phones' and servers' do. A sum of K terms in turn is rounded
-K times, at K / 2 times its final power on average, and so it is measured: 64.2, 58.9, 52.5 and 46.1 dB for a linear
-layer of 16, 64, 256 and 1024 inputs, where sums in float32 give 73.5. The files of such a target are forgiven the
-roundings of their widest sum.
+XNNPACK sums in float16 too where a processor can. A sum of K terms in turn is rounded
+K times, at K / 2 times its final power on average, and so it is measured: 63.2, 58.8, 52.2 and 47.4 dB for a linear
+layer of 16, 64, 256 and 1024 inputs, where sums in float32 give 73.4 to 74.1. The files of such a target are forgiven
+the roundings of their widest sum.
 
-`python -m runtime_tests.bench.mechanisms` measures again.
+`python -m runtime_tests.bench.mechanisms` measures again, and `python -m runtime_tests.bench.halves` what float16 is.
 """
 
 from collections.abc import Callable, Iterator, Sequence

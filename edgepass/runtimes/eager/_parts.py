@@ -21,7 +21,7 @@ def read(content: bytes, wanted: str = "it") -> dict[str, bytes]:
             members = archive.infolist()
             _check(members, len(content), wanted)
             parts = {member.filename.partition("/")[2]: archive.read(member) for member in members}
-    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError, OverflowError) as error:
+    except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError, OverflowError) as error:
         raise Foreign(f"{wanted} is no whole zip archive ({error})") from None
     return parts
 
