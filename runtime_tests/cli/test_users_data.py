@@ -60,6 +60,7 @@ def test_a_loader_that_ends_the_process_is_no_success(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.filterwarnings("ignore:.*os.fork:RuntimeWarning")  # JAX's, where an earlier test converted to TFLite
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_data_loader_of_torch_that_raises_is_told(edgepass: Cli, tmp_path: Path, workers: int) -> None:
     module = f"""

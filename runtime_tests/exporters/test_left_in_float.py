@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgepass import exporters
 from edgepass.pipeline import build
 from runtime_tests.conftest import CONVERTERS_WARN
 
@@ -90,7 +91,9 @@ def test_raw_values_stay_float32_in_float16_whatever_a_converter_makes_of_the_sc
     assert record.loss
     assert record.loss.file_db is not None
     assert record.loss.expected_db is not None
-    assert record.loss.file_db > record.loss.expected_db - 3
+    # Raw values in halves cost 11 dB; a sum of twelve products in halves, where a processor has them, 3.5.
+    spread = 6 if exporters.target(target).sums_in_halves else 3
+    assert record.loss.file_db > record.loss.expected_db - spread
     assert record.loss.expected_db > 55
     assert record.parity
     assert record.parity.outputs[1].sqnr_db > 100
