@@ -135,6 +135,8 @@ def export(
 ) -> Manifest:
     """Write and judge every artifact of `plan` into `out`, with manifest, golden samples and report."""
     staging.refuse_existing(out, overwrite=overwrite)
+    for recipe in plan.recipes:
+        recipe.check_calibration(given=task.calibration is not None)
     samples = evaluation(task)
     say("capturing")
     with _memory.bounded():

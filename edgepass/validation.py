@@ -13,7 +13,7 @@ from edgepass.judging import batches, files, gates, manifest, recording, standin
 from edgepass.judging import score as scores
 from edgepass.judging.candidate import Candidate, Standard
 from edgepass.judging.gates import Gates
-from edgepass.judging.manifest import ArtifactRecord, Manifest, Outcome
+from edgepass.judging.manifest import ArtifactRecord, Manifest, Metric, Outcome
 from edgepass.judging.replay import replay
 from edgepass.quantize import recipe as recipes
 from edgepass.runtimes import Array, _memory
@@ -23,7 +23,7 @@ from edgepass.task import Task
 def validate(
     path: Path,
     *,
-    load: Callable[[str], Task],
+    load: Callable[[str, Metric | None], Task],
     reference: str | None,
     recipe: str | None,
     metric: str | None = None,
@@ -35,7 +35,8 @@ def validate(
 ) -> Manifest:
     """The verdict on every file of an output folder, or on one file, against the reference model.
 
-    `metric` is the one that `load` was asked for; where it is None, the one that the folder was made with is taken.
+    `load` makes the task of a model, and is told which metric the folder was made with. `metric` is the one that it was
+    asked for; where it is None, the folder's is taken.
     So is `max_batch`, up to which the first dimension of the files' inputs may vary.
     A Python file that only the folder names is run when the caller trusts it. Raises InputError when there is no
     reference, and ArtifactError when there is no such file.
@@ -54,7 +55,7 @@ def validate(
         files.runtime_of(file)
     say(f"loading {model}")
     try:
-        task = load(model)
+        task = load(model, made.metric if made else None)
     except InputError as error:
         if reference:
             raise

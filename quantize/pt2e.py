@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from edgepass.errors import InputError, RefusedError, not_imported
+from edgepass.errors import RefusedError, not_imported
 from edgepass.quantize.recipe import Recipe
 
 ATEN = torch.ops.aten
@@ -50,11 +50,7 @@ def prepare(module: GraphModule, recipe: Recipe, calibration: Sequence[tuple[Ten
         from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
     except ImportError as error:
         raise not_imported(error, "torchao or executorch", "quantize") from None
-    if recipe.scheme == "static" and not calibration:
-        raise InputError(
-            f"{recipe.name} needs calibration data; give --calibration-data (.npz, .safetensors, .csv or "
-            "file.py:function) or get_calibration_data(), or take dynamic_wi8_afp32, which needs none"
-        )
+    recipe.check_calibration(given=bool(calibration))
     config = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=recipe.scheme == "dynamic")
     config = _for_small_signals(config)
     if recipe.scheme == "weight-only":

@@ -40,6 +40,14 @@ class Recipe:
         parts = module.split(".")
         return any(fnmatchcase(".".join(parts[:n]), glob) for n in range(1, len(parts) + 1) for glob in self.keep)
 
+    def check_calibration(self, *, given: bool) -> None:
+        """Raise InputError where this recipe takes ranges from calibration data and there are none."""
+        if self.scheme == "static" and not given:
+            raise InputError(
+                f"{self.name} needs calibration data; give --calibration-data (.npz, .safetensors, .csv or "
+                "file.py:function) or get_calibration_data(), or take dynamic_wi8_afp32, which needs none"
+            )
+
     def keeping(self, modules: tuple[str, ...]) -> "Recipe":
         """This recipe, with more modules kept float32."""
         return replace(self, keep=(*self.keep, *modules))

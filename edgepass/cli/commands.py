@@ -140,7 +140,7 @@ def validate(
     with terminal.Steps(silent=as_json) as steps:
         result = validation.validate(
             path,
-            load=lambda model: options.task(model, rest, steps.say),
+            load=lambda model, before: options.task(model, rest, steps.say, before),
             reference=reference,
             recipe=recipe,
             metric=rest["metric"],

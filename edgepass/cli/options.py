@@ -13,6 +13,7 @@ from edgepass.cli.units import CHANGE, RATIO_DB, SHARE, SIZE, TIME
 
 if TYPE_CHECKING:
     from edgepass.judging.gates import Gates
+    from edgepass.judging.manifest import Metric
 
 Command = Callable[..., None]
 
@@ -89,7 +90,7 @@ def data(command: Command) -> Command:
     return most(few(command))
 
 
-def task(model: str, options: dict[str, Any], say: Callable[[str], None]) -> Any:
+def task(model: str, options: dict[str, Any], say: Callable[[str], None], before: "Metric | None" = None) -> Any:
     from edgepass import source
 
     return source.load(
@@ -101,6 +102,7 @@ def task(model: str, options: dict[str, Any], say: Callable[[str], None]) -> Any
         seed=options["seed"],
         metric=options["metric"],
         higher_is_better=options["higher_is_better"],
+        before=before,
         say=say,
     )
 

@@ -42,6 +42,11 @@ def number(value: float) -> str:
     return "not finite" if not abs(value) < FLOAT32_MAX else f"{value:.4g}"
 
 
+def times(ratio: float) -> str:
+    """A ratio of noises; one that is not finite comes of NaN or infinity in a file."""
+    return "infinitely many" if not ratio < FLOAT32_MAX else three(ratio)
+
+
 def three(value: float) -> str:
     """Three digits that count."""
     return f"{value:.0f}" if value >= 99.95 else f"{value:.3g}"

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 
 from edgepass.errors import InputError, listed
-from edgepass.judging.figures import duration, percent, size, three
+from edgepass.judging.figures import FLOAT32_MAX, duration, percent, size, three, times
 from edgepass.judging.manifest import AT_BATCH, ArtifactRecord, AtBatch, Audit, Conversion, Metric, Outcome
-from edgepass.judging.parity import Agreement, Parity
+from edgepass.judging.parity import SQNR_CAP_DB, Agreement, Parity
 
 Forms = tuple[Callable[[float], str], Callable[[float], str]]
 """How a quantity is written: to be read, and exactly."""
@@ -131,9 +131,13 @@ def _signal(parity: Parity | None, bound: float | None) -> tuple[Outcome, str]:
     """The output with the least centred SQNR, where there is one."""
     if bound is None or parity is None:
         return _at_least("SQNR", None, bound, DECIBELS)
-    worst = min((o.whole for o in parity.outputs if o.whole), key=lambda whole: whole.centred_db, default=None)
+    judged = [(o.whole, o.sqnr_db) for o in parity.outputs if o.whole]
+    worst, raw_db = min(judged, key=lambda each: each[0].centred_db, default=(None, 0.0))
     if worst is not None:
-        return _at_least(f"loss: SQNR of {worst.name}", worst.centred_db, bound, DECIBELS)
+        outcome, text = _at_least(f"loss: SQNR of {worst.name}", worst.centred_db, bound, DECIBELS)
+        if outcome == "fail" and raw_db >= bound:
+            text += f" ({raw_db:.1f} dB if its mean over the samples counted as signal)"
+        return outcome, text
     why = "takes two evaluation samples or more" if parity.samples < 2 else "is not for outputs of integers"
     return "not-evaluated", f"SQNR {why}, so its bound of {bound:.1f} dB is not evaluated"
 
@@ -157,7 +161,9 @@ def _lost(parity: Parity) -> list[str]:
     found: list[str] = []
     for output in parity.outputs:
         part = output.worst or output.whole
-        if part and part.centred_db <= NO_SIGNAL_DB:
+        if part and part.centred_db <= -SQNR_CAP_DB and output.max_abs > FLOAT32_MAX:
+            found.append(f"loss: {part.name} of the file holds NaN or infinity, and that of the float model does not")
+        elif part and part.centred_db <= NO_SIGNAL_DB:
             found.append(f"loss: the error of {part.name} is as large as its signal ({part.centred_db:.1f} dB)")
         exact = next((a for a in (output.agreement, output.worst_agreement) if a and _no_better(a)), None)
         if exact:
@@ -178,8 +184,8 @@ def _at(batch: AtBatch, record: ArtifactRecord, gates: Gates) -> list[str]:
         *(text for outcome, text in checks if outcome == "fail"),
         *_lost(batch.parity),
         *(
-            f"conversion: the noise of {e.name} is {e.ratio:.3g} times that of the same rows by themselves, more than "
-            f"{e.bound:.3g} times ({e.file_db:.1f} dB, {e.expected_db:.1f} dB by themselves)"
+            f"conversion: the noise of {e.name} is {times(e.ratio)} times that of the same rows by themselves, more "
+            f"than {e.bound:.3g} times ({e.file_db:.1f} dB, {e.expected_db:.1f} dB by themselves)"
             for e in batch.apart
             if e.ratio > e.bound
         ),
@@ -209,7 +215,7 @@ def _conversion(found: Conversion) -> list[str]:
     whose = "of this target's float32 file"
     failed = [
         *(
-            f"conversion: the noise of {e.name} is {e.ratio:.3g} times that of the recipe's own graph, more than "
+            f"conversion: the noise of {e.name} is {times(e.ratio)} times that of the recipe's own graph, more than "
             f"{e.bound:.3g} times ({e.file_db:.1f} dB, expected {e.expected_db:.1f} dB)"
             for e in found.excess
             if e.ratio > e.bound

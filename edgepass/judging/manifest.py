@@ -391,6 +391,11 @@ class Manifest:
     recipes: dict[str, str] = field(default_factory=dict)
     """TOML of the recipes that are the user's own, by name."""
 
+    @property
+    def metric(self) -> Metric | None:
+        """That of the first artifact which has one: all are scored alike."""
+        return next((artifact.metric for artifact in self.artifacts if artifact.metric), None)
+
     def write(self, folder: Path) -> None:
         """Write `folder`/manifest.json, keys in declaration order, so that equal content is equal bytes."""
         text = msgspec.json.format(msgspec.json.encode(self), indent=2)

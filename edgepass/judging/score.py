@@ -10,7 +10,7 @@ import torch
 
 from edgepass import catalog
 from edgepass.errors import InputError, first_line
-from edgepass.judging.manifest import Manifest
+from edgepass.judging.manifest import Manifest, Metric
 from edgepass.judging.metrics import _reading
 from edgepass.judging.metrics._measure import FEWEST, Floats, Measure, Truth, mean
 from edgepass.runtimes import Array
@@ -62,14 +62,17 @@ def named(name: str) -> Score:
 
 def again(score: Score | None, made: Manifest) -> Score | None:
     """The metric that a manifest was made with, where it is one on offer; else the one given."""
-    name = next((a.metric.name for a in made.artifacts if a.metric), None)
+    name = made.metric.name if made.metric else None
     if name not in catalog.names("metrics") or (score is not None and score.name == name):
         return score
     return named(name) if score is None else replace(named(name), levels=score.levels, scale=score.scale)
 
 
-def of(given: Any, source: str, higher_is_better: bool | None = None) -> Score:
-    """The metric that a user gives, and its direction, which must be said once or alike. Raises InputError."""
+def of(given: Any, source: str, higher_is_better: bool | None = None, before: Metric | None = None) -> Score:
+    """The metric that a user gives, and its direction, which must be said once or alike. Raises InputError.
+
+    `before`: the same metric may have been used before, and the direction is that of then if nothing says another.
+    """
     said = higher_is_better
     if isinstance(given, (tuple, list)):
         if len(given) != 2 or given[1] not in DIRECTIONS:
@@ -94,6 +97,8 @@ def of(given: Any, source: str, higher_is_better: bool | None = None) -> Score:
     if own is not None and not isinstance(own, bool):
         raise InputError(f"{source}: higher_is_better of {name} is {own!r}; it must be True or False")
     said = _agreed(f"the metric {name}", own, said) if own is not None else said
+    if said is None and before is not None and before.name == name:
+        said = before.higher_is_better
     if said is None:
         raise InputError(
             f'nothing says whether a higher {name} is better; let {source} give ({name}, "higher") or '

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from edgepass.errors import listed
-from edgepass.judging.figures import decibels, three
+from edgepass.judging.figures import decibels, three, times
 from edgepass.judging.manifest import AT_BATCH, ArtifactRecord, Manifest, Operations, WeightValues
 from edgepass.report.finding import Finding, Row, grouped
 
@@ -28,7 +28,7 @@ def changed(manifest: Manifest) -> Finding:
         least = max(least, kept.bound_db) if kept else least
         cells = (
             target,
-            f"{three(excess.ratio)} \N{MULTIPLICATION SIGN}" if excess else "-",
+            f"{times(excess.ratio)} \N{MULTIPLICATION SIGN}" if excess else "-",
             decibels(kept.centred_db) if kept else "-",
             f"{_others(weights)} differ" if _others(weights) else "equal" if weights else "-",
         )

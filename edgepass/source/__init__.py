@@ -47,12 +47,13 @@ def load(
     seed: int = 0,
     metric: str | None = None,
     higher_is_better: bool | None = None,
+    before: Metric | None = None,
     say: Say = lambda line: None,
 ) -> Task:
     """The task that MODEL stands for, with the data and the metric that the user names, or that come with the model.
 
     `calibration`, `evaluation`: .npz, .safetensors, .csv (windowed as the forecaster says) or file.py:function.
-    `metric`: a name on offer, or file.py:function that gives what get_metric() does.
+    `metric`: a name on offer, or file.py:function that gives what get_metric() does; `before`: what it was in a folder.
     Raises InputError or UnknownNameError with one sentence.
     """
     found = _find(model, seed, calibration_samples, evaluation_samples, say=say)
@@ -69,7 +70,7 @@ def load(
         found,
         calibration=None if calibrate is None else calibrate.spread(calibration_samples),
         evaluation=judge.spread(evaluation_samples),
-        score=_score(found, metric, higher_is_better),
+        score=_score(found, metric, higher_is_better, before),
     )
 
 
@@ -78,14 +79,15 @@ def runs_code(model: str) -> bool:
     return _named(model)[0].rpartition(":")[0].endswith(".py")
 
 
-def _score(found: Task, metric: str | None, higher_is_better: bool | None) -> Score | None:
+def _score(found: Task, metric: str | None, higher_is_better: bool | None, before: Metric | None) -> Score | None:
     """The metric that was named, the file's own, or the forecaster's; None where the data are to tell."""
     if metric is not None:
         file, _, function = metric.rpartition(":")
         given = users_file.call(users_file.load_file(Path(file)), function, metric) if file.endswith(".py") else metric
-        chosen = scores.of(given, metric, higher_is_better)
+        chosen = scores.of(given, metric, higher_is_better, before)
     elif found.get_metric is not None:
-        chosen = scores.of(found.get_metric(), f"{found.source.rpartition(':')[0]}:get_metric", higher_is_better)
+        where = f"{found.source.rpartition(':')[0]}:get_metric"
+        chosen = scores.of(found.get_metric(), where, higher_is_better, before)
     elif found.score is not None:
         chosen = scores.of(found.score.name, found.source, higher_is_better)
     elif higher_is_better is not None:

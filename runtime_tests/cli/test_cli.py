@@ -159,16 +159,22 @@ def test_a_dynamic_batch_is_refused_where_no_target_can_hold_it(edgepass: Cli, t
             "def get_args(): return (torch.ones(1, 8, dtype=torch.bfloat16),)",
             "small.py:get_args gives bfloat16, which no target takes as an input; let the model take float32",
         ),
-        ("return self.layer(x)", "", "static_wi8_ai8 needs calibration data; give --calibration-data"),
     ],
 )
 def test_a_model_that_cannot_be_used_is_one_sentence(
     edgepass: Cli, body: str, more: str, sentence: str, tmp_path: Path
 ) -> None:
-    done = edgepass("export", user_file(tmp_path, body, more), "-o", tmp_path / "o")
+    done = edgepass("export", user_file(tmp_path, body, more), "-o", tmp_path / "o", "--recipe", "fp32")
     assert done.code == 3, done
     assert sentence in done.sentence
     assert sorted(p.name for p in tmp_path.iterdir() if p.name != "__pycache__") == ["small.py"]
+
+
+def test_that_there_are_no_calibration_data_is_told_before_any_work(edgepass: Cli, tmp_path: Path) -> None:
+    done = edgepass("export", user_file(tmp_path, "return self.layer(x)", ""), "-o", tmp_path / "o")
+    assert done.code == 3, done
+    assert "static_wi8_ai8 needs calibration data; give --calibration-data" in done.sentence
+    assert "capturing" not in done.err
 
 
 def test_an_output_folder_that_exists_is_kept(edgepass: Cli, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The two budgets: what a recipe costs, and what converter and runtime changed."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -30,13 +32,27 @@ def converted(*excess: Excess, float32: list[Kept] | None = None) -> ArtifactRec
 
 
 def test_a_regressor_with_an_offset_is_judged_by_its_spread() -> None:
-    """300 + 0.2 tanh: two values for 64 inputs, which the raw figure calls 57 dB."""
+    """300 + 0.2 tanh: two values for 64 inputs, which the raw figure calls 60 dB."""
     x = (300 + 0.2 * np.tanh(noise(64, 1, 1))).astype(np.float32)
     y = np.where(x > 300, np.float32(300.4), np.float32(299.6))
     outcome, reasons = judged(x, y, Gates(min_sqnr=40))
     assert outcome == "fail"
-    assert reasons[0].startswith("loss: SQNR of output_0 is -")
+    raw = r"\(60\.1 dB if its mean over the samples counted as signal\)"
+    assert re.fullmatch(rf"loss: SQNR of output_0 is -\S+ dB, less than 40.0 dB {raw}", reasons[0])
     assert reasons[1].startswith("loss: the error of output_0 is as large as its signal (-")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_is_told_as_that(bad: float) -> None:
+    x = noise(7, 1, 3)
+    graph, file = x + 0.01 * noise(7, 1, 3, seed=1), x.copy()
+    file[2, 0, 1] = bad
+    told = "of the file holds NaN or infinity, and that of the float model does not"
+    assert judged(x, file)[1] == [f"loss: output_0[..., 1] {told}"]
+    found = gates.judge(converted(*expected.excess([x], [graph], [file])), Gates())[1]
+    assert found[0].startswith(
+        "conversion: the noise of output_0 is infinitely many times that of the recipe's own graph"
+    )
 
 
 def test_a_dead_column_fails_under_every_recipe() -> None:

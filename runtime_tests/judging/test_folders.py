@@ -64,6 +64,17 @@ def test_weights_beside_a_model_are_files_of_the_folder(edgepass: Cli, out: Path
 
 
 @pytest.mark.export
+def test_a_metric_s_direction_is_said_once(edgepass: Cli, tmp_path: Path) -> None:
+    (tmp_path / "small.py").write_text(f"{MODEL}\n\ndef get_metric():\n    return lambda y, t: (y - t).abs().mean()\n")
+    asked = (f"{tmp_path}/small.py:get_model", "-o", tmp_path / "o", "--target", "onnx", "--recipe", "fp32")
+    assert "nothing says whether a higher metric is better" in edgepass("export", *asked).sentence
+    assert edgepass("export", *asked, "--lower-is-better").code == OK
+    done = edgepass("validate", tmp_path / "o", "--trust", "--json")
+    assert done.code == OK, done.err
+    assert json.loads(done.out)["artifacts"][0]["metric"]["higher_is_better"] is False
+
+
+@pytest.mark.export
 def test_golden_samples_are_asked_whatever_the_data(edgepass: Cli, out: Path) -> None:
     edited(out, lambda made: made["data"][0].update(sha256="0" * 64))
     other = edgepass("validate", out, "--trust", "--json")

@@ -3,6 +3,7 @@
 import functools
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +295,20 @@ def test_a_file_s_metric_and_the_command_s(
     other = source.load(f"{tmp_path}/model.py:get_model", metric=f"{tmp_path}/model.py:get_other")
     assert other.score is not None
     assert other.score.name == "share"
+
+
+def test_a_direction_once_said_is_that_of_the_same_metric_later(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(MODEL.format(metric="share"))
+    model = f"{tmp_path}/model.py:get_model"
+    before = Metric(name="share", reference=0.5, value=0.5, higher_is_better=True, samples=24)
+    task = source.load(model, before=before)
+    assert task.score is not None
+    assert task.score.higher_is_better
+    assert not score.of((accuracy, "lower"), "here", None, replace(before, name="accuracy")).higher_is_better, (
+        "what is said now counts"
+    )
+    with pytest.raises(InputError, match="nothing says whether a higher share is better"):
+        source.load(model, before=replace(before, name="other"))
 
 
 def test_a_direction_of_no_metric_is_one_sentence() -> None:
