@@ -1,6 +1,7 @@
 """ExecuTorch's other delegates: lowered here, carried out by a reference executor, and never told as a device's."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,21 @@ converts = [
     CONVERTERS_WARN,
 ]
 DELEGATES = ("executorch:coreml", "executorch:vulkan")
+QUICK = {
+    ("normed", "executorch:coreml", "fp32"),
+    ("normed", "executorch:vulkan", "weight_only_wi8_afp32"),
+    ("transformer", "executorch:coreml", "fp16"),
+    ("transformer", "executorch:vulkan", "static_wi8_ai8"),
+    ("image", "executorch:coreml", "static_wi8_ai8"),
+    ("image", "executorch:vulkan", "fp16"),
+}
+"""In `make test`: each model with each delegate, each recipe once at least; the others are in `make test-all`."""
+CASES = [
+    pytest.param(*case, marks=() if case in QUICK else (pytest.mark.slow,))
+    for case in product(
+        ("normed", "transformer", "image"), DELEGATES, ("fp32", "fp16", "static_wi8_ai8", "weight_only_wi8_afp32")
+    )
+]
 LINEAR, DEPTHWISE, IMAGE = (FORMULAS[f"et_vk.q8ta_{name}.default"] for name in ("linear", "conv2d_dw", "conv2d"))
 
 
@@ -120,9 +136,7 @@ def judged(task: Task, target: str, chosen: str, folder: Path) -> tuple[Artifact
 class TestFiles:
     pytestmark = converts
 
-    @pytest.mark.parametrize("chosen", ["fp32", "fp16", "static_wi8_ai8", "weight_only_wi8_afp32"])
-    @pytest.mark.parametrize("target", DELEGATES)
-    @pytest.mark.parametrize("name", ["normed", "transformer", "image"])
+    @pytest.mark.parametrize(("name", "target", "chosen"), CASES)
     def test_a_model_goes_to_the_delegate_whole_and_means_the_same(
         self, name: str, target: str, chosen: str, tmp_path: Path
     ) -> None:
@@ -148,8 +162,7 @@ class TestFiles:
         assert record.audit.coverage == 1.0
         assert "vulkan.et_vk.q8ta_conv2d.default" in _child.inspect("executorch", path).ops
 
-    @pytest.mark.parametrize("chosen", ["fp32", "static_wi8_ai8"])
-    @pytest.mark.parametrize("kernel", [(3, 1), (1, 3)])
+    @pytest.mark.parametrize(("kernel", "chosen"), [((3, 1), "fp32"), ((1, 3), "static_wi8_ai8")])
     def test_several_sequences_are_one_image_on_vulkan(
         self, kernel: tuple[int, int], chosen: str, tmp_path: Path
     ) -> None:

@@ -1,6 +1,9 @@
 """Model x recipe x target: every written file is run from disk and judged."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +14,12 @@ from edgepass import catalog, exporters, pipeline
 from edgepass.errors import RefusedError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import Program, capture
-from edgepass.judging import parity, verdict
+from edgepass.judging import verdict
 from edgepass.judging.candidate import Standard
 from edgepass.judging.gates import Gates
+from edgepass.judging.manifest import ArtifactRecord
 from edgepass.quantize import audit, recipe
-from edgepass.runtimes import _child
+from edgepass.runtimes import Contents, _child
 from edgepass.task import Task
 from runtime_tests.conftest import CONVERTERS_WARN
 from runtime_tests.exporters.small import RECIPES, TARGETS, waves
@@ -23,11 +27,33 @@ from runtime_tests.exporters.small import RECIPES, TARGETS, waves
 pytestmark = [pytest.mark.export, CONVERTERS_WARN]
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", RECIPES)
-def test_every_file_is_within_its_recipes_bounds(
-    name: str, target: str, jobs: dict[str, Job], standard: Standard, tmp_path: Path
-) -> None:
+Judge = Callable[[str, str], tuple[Contents, ArtifactRecord]]
+QUICK = {"fp16", "static_wi8_ai8"}
+"""Recipes that each delegate of ExecuTorch writes in `make test`; the others it writes in `make test-all`."""
+
+
+@pytest.fixture(scope="module")
+def judged(jobs: dict[str, Job], standard: Standard, tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    """Recipe, target -> what the file holds and its record; made once."""
+
+    @cache
+    def one(name: str, target: str) -> tuple[Contents, ArtifactRecord]:
+        module = catalog.load("targets", target)
+        path = tmp_path_factory.mktemp("judged") / f"tiny{module.suffix}"
+        candidate = pipeline.convert(target, jobs[name], path)
+        return _child.inspect(module.runtime, path), verdict.judge(candidate, standard, Gates())[0]
+
+    return one
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        pytest.param(name, target, marks=() if name in QUICK or ":" not in target else (pytest.mark.slow,))
+        for name, target in product(RECIPES, TARGETS)
+    ],
+)
+def test_every_file_is_within_its_recipes_bounds(name: str, target: str, jobs: dict[str, Job], judged: Judge) -> None:
     job, module = jobs[name], catalog.load("targets", target)
     if job.recipe.scheme in module.refuses:
         _, nearest = module.refuses[job.recipe.scheme]
@@ -35,11 +61,8 @@ def test_every_file_is_within_its_recipes_bounds(
         with pytest.raises(RefusedError, match=nearest):
             exporters.check(module, target, job.recipe, None)
         return
-    path = tmp_path / f"tiny{module.suffix}"
-    candidate = pipeline.convert(target, job, path)
-    contents = _child.inspect(module.runtime, path)
+    contents, record = judged(name, target)
     assert {x.dtype for x in (*contents.inputs, *contents.outputs)} == {"float32"}, "as the model's own"
-    record, _ = verdict.judge(candidate, standard, Gates())
     assert record.verdict == "pass", record.reasons
     assert record.parity
     assert record.parity.sqnr_db >= (job.recipe.bounds.min_sqnr or 0)
@@ -53,17 +76,10 @@ def test_every_file_is_within_its_recipes_bounds(
         assert not record.fallbacks, "our own models lower whole"
 
 
-def test_one_quantised_graph_serves_every_target(
-    task: Task, jobs: dict[str, Job], standard: Standard, tmp_path: Path
-) -> None:
-    job = jobs["static_wi8_ai8"]
-    ratios = {}
-    for target in TARGETS:
-        module = catalog.load("targets", target)
-        path = tmp_path / f"tiny{module.suffix}"
-        exporters.export(target, job, path)
-        outputs = _child.run(module.runtime, path, standard.samples.inputs, latency_runs=1).outputs
-        ratios[target] = parity.of(standard.reference, outputs).sqnr_db
+def test_one_quantised_graph_serves_every_target(judged: Judge) -> None:
+    found = {target: judged("static_wi8_ai8", target)[1].parity for target in TARGETS}
+    ratios = {target: parity.sqnr_db for target, parity in found.items() if parity}
+    assert ratios.keys() == found.keys()
     formats = [ratio for target, ratio in ratios.items() if ":" not in target]
     assert max(formats) - min(formats) < 0.6, ratios
     assert min(ratios.values()) > max(formats) - 0.6, ratios  # a delegate may keep more in float, never less
