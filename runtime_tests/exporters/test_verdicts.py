@@ -116,7 +116,9 @@ def test_validate_judges_again_and_sees_a_file_that_was_changed(task: Task, buil
 def test_the_user_s_gates_decide_the_exit(task: Task, built: Path) -> None:
     from edgepass.validation import validate
 
-    tight = validate(built, load=lambda model: task, reference=None, recipe=None, bounds=Gates(max_size=1000))
+    tight = validate(built, load=lambda model, before: task, reference=None, recipe=None, bounds=Gates(max_size=1000))
     assert tight.verdict == "fail"
-    unknown = validate(built, load=lambda model: task, reference=None, recipe=None, bounds=Gates(max_metric_drop=0.5))
+    unknown = validate(
+        built, load=lambda model, before: task, reference=None, recipe=None, bounds=Gates(max_metric_drop=0.5)
+    )
     assert unknown.verdict == "not-evaluated"

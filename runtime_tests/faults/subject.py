@@ -300,7 +300,9 @@ class Folder:
         if fault is not None:
             fault.plant(copy)
         try:
-            done = validate(copy, load=lambda _: self.subject.task, reference=None, recipe=None, bounds=Gates())
+            done = validate(
+                copy, load=lambda model, before: self.subject.task, reference=None, recipe=None, bounds=Gates()
+            )
         except EdgepassError as error:
             return Found(verdict="fail", reasons=(str(error).replace(f"{copy.parent}/", ""),))
         return Found(verdict=done.verdict, reasons=(*done.reasons, *(r for a in done.artifacts for r in a.reasons)))

@@ -275,7 +275,7 @@ def test_a_folder_is_measured_again_at_every_size(tmp_path: Path) -> None:
 
     def again(path: Path, **options: int) -> list[str]:
         found = validate(
-            path, load=lambda _: trial.task, reference="trial", recipe=None, bounds=Gates(), **options
+            path, load=lambda model, before: trial.task, reference="trial", recipe=None, bounds=Gates(), **options
         )  # fmt: skip
         return [*found.reasons, *(reason for record in found.artifacts for reason in record.reasons)]
 
