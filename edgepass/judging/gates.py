@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from edgepass.errors import InputError, listed
 from edgepass.judging.figures import FLOAT32_MAX, duration, percent, size, three, times
 from edgepass.judging.manifest import AT_BATCH, ArtifactRecord, AtBatch, Audit, Conversion, Metric, Outcome
-from edgepass.judging.parity import SQNR_CAP_DB, Agreement, Parity
+from edgepass.judging.parity import SQNR_CAP_DB, Parity
 
 Forms = tuple[Callable[[float], str], Callable[[float], str]]
 """How a quantity is written: to be read, and exactly."""
@@ -16,8 +16,6 @@ SHARE: Forms = ("{:.1%}".format, "{:.10%}".format)
 DECIBELS: Forms = ("{:.1f} dB".format, "{:.10f} dB".format)
 NO_SIGNAL_DB = 0.01
 """Of centred SQNR, at and below which an error is as large as its signal. A constant has 0 dB at most."""
-MANY = 5
-"""Elements that a constant must miss before agreeing no better than one says anything."""
 FLIPS = 0.001
 """Of the integers of a float32 file, those that may differ, and one more: two numbers may tie in float32."""
 BATCH_DB = 0.5
@@ -165,7 +163,7 @@ def _lost(parity: Parity) -> list[str]:
             found.append(f"loss: {part.name} of the file holds NaN or infinity, and that of the float model does not")
         elif part and part.centred_db <= NO_SIGNAL_DB:
             found.append(f"loss: the error of {part.name} is as large as its signal ({part.centred_db:.1f} dB)")
-        exact = next((a for a in (output.agreement, output.worst_agreement) if a and _no_better(a)), None)
+        exact = next((a for a in (output.agreement, output.worst_agreement) if a and a.no_better), None)
         if exact:
             found.append(f"loss: {exact.name} agrees in {exact.share:.1%}, no more often than a constant would")
     return found
@@ -205,10 +203,6 @@ def _as_agreed(batch: AtBatch) -> bool:
     return bool(alone) and all(
         b.differing <= a.differing + 1 + FLIPS * a.elements for b, a in zip(here, alone, strict=True)
     )
-
-
-def _no_better(found: Agreement) -> bool:
-    return found.constant >= MANY and found.differing >= found.constant
 
 
 def _conversion(found: Conversion) -> list[str]:

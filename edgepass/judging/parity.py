@@ -27,6 +27,8 @@ SQNR_CAP_DB = 200.0
 """Reported for outputs that are equal bit for bit; float32 itself cannot reach it otherwise."""
 RESOLVED_DB = 20.0
 """A slice whose spread is less than ten units in the last place of its level is constant as far as float32 can tell."""
+MANY = 5
+"""Elements that must differ before agreeing no better than a constant says anything: two numbers may tie."""
 ULPS = 4.0
 """Units in the last place, root mean square, that float32 arithmetic is granted at the level of an output."""
 
@@ -67,6 +69,12 @@ class Agreement:
         """Of the elements that agree, 0.0-1.0; an empty output agrees."""
         return 1.0 - self.differing / self.elements if self.elements else 1.0
 
+    @property
+    def no_better(self) -> bool:
+        """Whether a constant would agree as often: one that misses MANY itself, or else of less than half."""
+        known = self.constant >= MANY or self.share < 0.5
+        return known and self.differing >= max(self.constant, MANY)
+
 
 @dataclass(frozen=True, kw_only=True)
 class OutputParity:
@@ -83,7 +91,7 @@ class OutputParity:
     agreement: Agreement | None = None
     """For integers and truth values only."""
     worst_agreement: Agreement | None = None
-    """The slice that agrees least."""
+    """The slice that agrees least, of those that are no better than a constant where there are any."""
     constant: int = 0
     """Slices that are constant in these samples, so that nothing is known of how the file follows them."""
 
@@ -272,7 +280,8 @@ def _output(reference: NDArray[Any], actual: NDArray[Any], name: str) -> OutputP
     raw = _raw(reference, actual, name)
     if is_exact(reference):
         whole, *parts = _agreements(reference, actual, name)
-        return replace(raw, agreement=whole, worst_agreement=min(parts, key=lambda part: part.share, default=None))
+        worst = min(parts, key=lambda part: (not part.no_better, part.share), default=None)
+        return replace(raw, agreement=whole, worst_agreement=worst)
     if len(reference) < 2:
         return raw
     signal, *ratios = slices(powers(reference, actual), name)

@@ -90,6 +90,49 @@ def test_a_class_that_never_comes_is_no_agreement() -> None:
     ]
 
 
+def test_a_column_that_hardly_ever_changes_may_not_be_wrong_throughout() -> None:
+    x = np.random.default_rng(0).random((64, 1, 10)) < 0.5
+    x[..., 4] = False
+    x[[7, 40], 0, 4] = True
+    y = x.copy()
+    y[..., 4] = True
+    assert judged(x, y)[1] == ["loss: output_0[..., 4] agrees in 3.1%, no more often than a constant would"]
+    y[..., 4] = False
+    assert judged(x, y)[0] == "pass", "two of 64 are too few to tell"
+    one = np.zeros((1, 1, 10, 64), np.int64)
+    wrong = one.copy()
+    wrong[:, :, 4] = 1
+    assert judged(one, wrong)[1] == ["loss: output_0[:, 4] agrees in 0.0%, no more often than a constant would"]
+
+
+def test_no_column_hides_a_dead_one_by_agreeing_less() -> None:
+    x = np.random.default_rng(0).integers(0, 2, (64, 1, 7))
+    x[..., :2] = 0
+    x[::6, 0, 1] = 1
+    y = x.copy()
+    y[..., 1] = 0
+    y[:30, 0, 0] = 1
+    (output,) = parity.compare(x, y).outputs
+    assert output.worst_agreement
+    assert output.worst_agreement.name == "output_0[..., 1]"
+    assert judged(x, y)[1] == ["loss: output_0[..., 1] agrees in 82.8%, no more often than a constant would"]
+
+
+@given(st.integers(2, 63), st.integers(2, 9), st.integers(0, 2**32 - 1), st.data())
+def test_a_column_of_integers_that_is_wrong_throughout_fails_and_one_that_flips_does_not(
+    samples: int, classes: int, seed: int, data: st.DataObject
+) -> None:
+    generator = np.random.default_rng(seed)
+    x = generator.integers(0, data.draw(st.integers(1, classes)), (samples, 1, 7))
+    y = x.copy()
+    y[..., 3] += 1
+    assert (judged(x, y)[0] == "fail") == (samples >= parity.MANY)
+    changing = np.stack([generator.permutation(samples) % classes for _ in range(7)], axis=1)[:, None]
+    flipped = changing.copy()
+    flipped[: 2 if samples < 20 else 4, 0, 3] += 1
+    assert judged(changing, flipped)[0] == "pass"
+
+
 @pytest.mark.parametrize(
     ("reference", "bound", "sentence"),
     [
