@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 
 from edgepass.errors import InputError, listed
-from edgepass.judging.figures import FLOAT32_MAX, duration, percent, size, three, times
+from edgepass.judging.figures import duration, percent, size, three, times
 from edgepass.judging.manifest import AT_BATCH, ArtifactRecord, AtBatch, Audit, Conversion, Metric, Outcome
-from edgepass.judging.parity import SQNR_CAP_DB, Parity
+from edgepass.judging.parity import Parity
 
 Forms = tuple[Callable[[float], str], Callable[[float], str]]
 """How a quantity is written: to be read, and exactly."""
@@ -155,12 +155,13 @@ def _agreement(record: ArtifactRecord, bound: float | None) -> tuple[Outcome, st
 
 
 def _lost(parity: Parity) -> list[str]:
-    """Outputs and slices that are no better than a constant."""
+    """Outputs and slices that are no numbers, or no better than a constant."""
     found: list[str] = []
     for output in parity.outputs:
         part = output.worst or output.whole
-        if part and part.centred_db <= -SQNR_CAP_DB and output.max_abs > FLOAT32_MAX:
-            found.append(f"loss: {part.name} of the file holds NaN or infinity, and that of the float model does not")
+        if not output.is_number:
+            name = part.name if part else output.name  # that of one sample, or of integers, has no figure of its own
+            found.append(f"loss: {name} of the file holds NaN or infinity, and that of the float model does not")
         elif part and part.centred_db <= NO_SIGNAL_DB:
             found.append(f"loss: the error of {part.name} is as large as its signal ({part.centred_db:.1f} dB)")
         exact = next((a for a in (output.agreement, output.worst_agreement) if a and a.no_better), None)

@@ -32,6 +32,9 @@ MANY = 5
 ULPS = 4.0
 """Units in the last place, root mean square, that float32 arithmetic is granted at the level of an output."""
 
+NO_NUMBER = float(np.finfo(np.float64).max)
+"""The error of what is no number: infinity would not survive JSON."""
+
 AT_A_TIME = 1 << 22
 """Elements that are compared at once: some 32 MB for each array that this takes."""
 
@@ -95,6 +98,11 @@ class OutputParity:
     constant: int = 0
     """Slices that are constant in these samples, so that nothing is known of how the file follows them."""
 
+    @property
+    def is_number(self) -> bool:
+        """Whether NaN and infinity stand where they stand in the reference, and nowhere else."""
+        return self.max_abs < NO_NUMBER
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
@@ -139,8 +147,8 @@ def compare(reference: NDArray[Any], actual: NDArray[Any], name: str = "output_0
     """Parity of one output with its reference, both [samples, ...] of one shape.
 
     SQNR = 10 log10(sum r^2 / sum (r - a)^2) over all elements. The cosine is that of the two flattened arrays.
-    A NaN or an infinity that only one of the two has makes the parity the worst there is: infinite error, -inf dB would
-    not survive JSON, so max_abs is the largest float and SQNR is -200 dB.
+    A NaN or an infinity that only one of the two has makes the parity the worst there is: max_abs is NO_NUMBER and SQNR
+    is -200 dB.
     Raises ValueError when the shapes differ.
     """
     return of([reference], [actual], [name])
@@ -300,7 +308,7 @@ def _raw(reference: NDArray[Any], actual: NDArray[Any], name: str) -> OutputPari
         r, a = (array[start : start + AT_A_TIME].astype(np.float64) for array in flat)
         finite = np.isfinite(r) & np.isfinite(a)
         if not np.array_equal(r[~finite], a[~finite], equal_nan=True):
-            return OutputParity(name=name, max_abs=float(np.finfo(np.float64).max), sqnr_db=-SQNR_CAP_DB, cosine=0.0)
+            return OutputParity(name=name, max_abs=NO_NUMBER, sqnr_db=-SQNR_CAP_DB, cosine=0.0)
         r, a = r[finite], a[finite]
         error = r - a
         signal, noise = signal + float(r @ r), noise + float(error @ error)

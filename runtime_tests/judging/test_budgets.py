@@ -133,6 +133,17 @@ def test_a_column_of_integers_that_is_wrong_throughout_fails_and_one_that_flips_
     assert judged(changing, flipped)[0] == "pass"
 
 
+def test_one_sample_that_is_no_number_fails_too() -> None:
+    x = noise(1, 1, 4)
+    told = "loss: output_0 of the file holds NaN or infinity, and that of the float model does not"
+    for bad in (np.nan, np.inf):
+        outcome, reasons = judged(x, np.full_like(x, bad), Gates(min_sqnr=20))
+        assert (outcome, reasons[0]) == ("fail", told)
+    assert judged(x, x)[0] == "pass"
+    assert judged(x * 0 + 3e38, x * 0 - 3e38)[0] == "pass", "wrong, but a number"
+    assert judged(np.ones((3, 1), np.bool_), np.full((3, 1), np.nan))[1] == [told]
+
+
 @pytest.mark.parametrize(
     ("reference", "bound", "sentence"),
     [
