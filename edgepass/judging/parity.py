@@ -5,13 +5,22 @@ the samples is taken away, which is R squared in dB. An offset is no signal, and
 input has 0 dB. It is told of the whole output and of every slice along each axis but the samples', and what a slice is
 held against is told too:
 
-    own spread       its own signal, where float32 resolves that: RESOLVED_DB above one unit in the last place
-    output's spread  the signal of the whole output, for a slice that is constant in these samples
+    own spread       its own signal, where that is one: RESOLVED_DB above one unit in the last place of its values, and
+                     no more than FLOOR_DB below the output's spread
+    output's spread  the signal of the whole output, as much of it as falls to one slice, for a slice that has none: it
+                     is constant in these samples, or as good as that
     level            the values themselves, where the whole output is constant in these samples
     one              1.0, where it is zero throughout: there is nothing else to hold 1e-12 against
 
-NaN is equal to NaN and an infinity to itself where both stand in the same place; anywhere else one of them is the worst
-there is. A single sample has no spread, so there is no centred figure; an empty output is equal to itself.
+Below FLOOR_DB lies what float32 leaves of a sum that is zero, a class that a softmax never gives, a channel that wakes
+once: a rounding of the output is as large, so it tells nothing of the file. A column of 0 to 1 beside ones of 0 to 640
+is 56 dB below, and counts. Where the whole output is constant as far as float32 can tell, no spread is there to be
+below, and a slice is held against its own wherever float32 resolves that. The level of a constant slice is no signal
+either: of 1.0 beside 640 an int8 file with one step for all makes 0. Nothing is known of such slices; `notes` says so.
+
+NaN is equal to NaN and an infinity to itself where both stand in the same place, which holds for arrays of any kind: a
+float32 model that gives one of them is refused before (Task.reference). Anywhere else one of them is the worst there
+is. A single sample has no spread, so there is no centred figure; an empty output is equal to itself.
 
 Integers, truth values and indices are judged by how many agree: a class that is off by one is not a small error.
 """
@@ -27,6 +36,8 @@ SQNR_CAP_DB = 200.0
 """Reported for outputs that are equal bit for bit; float32 itself cannot reach it otherwise."""
 RESOLVED_DB = 20.0
 """A slice whose spread is less than ten units in the last place of its level is constant as far as float32 can tell."""
+FLOOR_DB = 80.0
+"""Below the output's spread, a slice's is no signal. It is what a float32 file is asked for (expected.FLOAT32_DB)."""
 MANY = 5
 """Elements that must differ before agreeing no better than a constant says anything: two numbers may tie."""
 ULPS = 4.0
@@ -96,7 +107,9 @@ class OutputParity:
     worst_agreement: Agreement | None = None
     """The slice that agrees least, of those that are no better than a constant where there are any."""
     constant: int = 0
-    """Slices that are constant in these samples, so that nothing is known of how the file follows them."""
+    """Slices that are as good as constant in these samples, so that nothing is known of how the file follows them."""
+    slices: int = 0
+    """Of how many."""
 
     @property
     def is_number(self) -> bool:
@@ -168,6 +181,22 @@ def of(references: Sequence[NDArray[Any]], actuals: Sequence[NDArray[Any]], name
         centred_db=min((o.whole.centred_db for o in outputs if o.whole), default=None),
         outputs=outputs,
     )
+
+
+def notes(found: Parity) -> list[str]:
+    """A sentence on each output of which the samples tell nothing, or nothing of some of its slices."""
+    return [
+        f"{what} as good as constant in these samples, so nothing is known of how a file follows {them}"
+        for output in found.outputs
+        for what, them in _constant(output)
+    ]
+
+
+def _constant(output: OutputParity) -> list[tuple[str, str]]:
+    if output.whole and output.whole.scale != "own spread" and output.constant == output.slices:
+        return [(f"{output.name} is", "it")]
+    some = f"{output.constant} of {output.slices} slices of {output.name}"
+    return [(f"{some} is", "it") if output.constant == 1 else (f"{some} are", "them")] if output.constant else []
 
 
 def is_exact(array: NDArray[Any]) -> bool:
@@ -274,8 +303,9 @@ def slices(found: Powers, output: str) -> list[Slice]:
 
 
 def _slice(name: str, signal: float, noise: float, resolution: float, otherwise: float, scale: Scale) -> Slice:
-    """Held against its own signal where float32 resolves it, else against `otherwise`, which is called `scale`."""
-    if decibels(signal, resolution) >= RESOLVED_DB:
+    """Held against its own signal where it has one, else against `otherwise`, which is called `scale`."""
+    seen = scale != "output's spread" or decibels(signal, otherwise) > -FLOOR_DB
+    if seen and decibels(signal, resolution) >= RESOLVED_DB:
         otherwise, scale = signal, "own spread"
     return Slice(
         name=name, centred_db=decibels(otherwise, noise), ceiling_db=decibels(otherwise, resolution), scale=scale
@@ -298,6 +328,7 @@ def _output(reference: NDArray[Any], actual: NDArray[Any], name: str) -> OutputP
         whole=signal,
         worst=min(ratios, key=lambda part: part.centred_db, default=None),
         constant=sum(part.scale != "own spread" for part in ratios),
+        slices=len(ratios),
     )
 
 

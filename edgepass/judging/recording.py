@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from edgepass.judging import gates, host, manifest, sampling
+from edgepass.judging import gates, host, manifest, parity, sampling
 from edgepass.judging.candidate import Standard
 from edgepass.judging.comparison import too_few
 from edgepass.judging.gates import Gates
@@ -79,6 +79,7 @@ def manifest_of(
         notes=[
             *sampling.notes(task.calibration, standard.samples),
             *standard.comparison[1],
+            *next((parity.notes(record.parity) for record in records if record.parity), []),
             *too_few([record.metric for record in records if record.metric]),
         ],
         host=host.this(),

@@ -133,6 +133,39 @@ def test_a_column_of_integers_that_is_wrong_throughout_fails_and_one_that_flips_
     assert judged(changing, flipped)[0] == "pass"
 
 
+def test_a_class_that_the_softmax_never_gives_is_no_signal() -> None:
+    """At most 8e-9, which float16 holds as 0 or 6e-8."""
+    scores = 3 * noise(64, 1, 10)
+    scores[..., 9] -= 25
+    x = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    assert 0 < x[..., 9].max() < 8e-9
+    assert judged(x, x.astype(np.float16).astype(np.float32)) == ("pass", [])
+
+
+def test_a_channel_that_hardly_wakes_is_no_signal_on_a_grid() -> None:
+    x = np.maximum(noise(64, 1, 8), 0)
+    x[..., 5] = 0
+    x[11, 0, 5] = 1e-4
+    step = x.max() / 255
+    assert judged(x, np.round(x / step) * step) == ("pass", [])
+
+
+def test_rounding_noise_beside_a_level_is_no_signal() -> None:
+    """A level, and the sum of what is left once it is taken away: zero, but for the order of the sum."""
+    rows = noise(64, 97) + 3 * noise(64, 1)
+    level = rows.mean(1, keepdims=True)
+    rest = rows - level
+    x, y = (
+        np.concatenate([level, total], 1)[:, None]
+        for total in (rest.sum(1, keepdims=True), rest @ np.ones((97, 1), np.float32))
+    )
+    assert 1e-7 < np.abs(x[..., 1]).max() < 1e-4
+    assert not np.array_equal(x, y)
+    assert all(k.centred_db >= k.bound_db for k in expected.kept([x], [y]))
+    assert judged(x, y) == ("pass", [])
+    assert all(e.ratio <= e.bound for e in expected.excess([x], [x], [y]))
+
+
 def test_one_sample_that_is_no_number_fails_too() -> None:
     x = noise(1, 1, 4)
     told = "loss: output_0 of the file holds NaN or infinity, and that of the float model does not"

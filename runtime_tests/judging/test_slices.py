@@ -6,12 +6,17 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edgepass.judging import parity
+from edgepass.judging import parity, recording
+from edgepass.judging.candidate import Standard
+from edgepass.judging.gates import Gates
 from edgepass.judging.parity import SQNR_CAP_DB, Parity, compare
+from edgepass.task import Samples, Task
+from runtime_tests.judging.test_parity import record
 
 FLOAT_MAX = float(np.finfo(np.float64).max)
 
@@ -79,6 +84,65 @@ def test_a_slice_that_is_constant_in_the_samples_is_held_against_the_whole_outpu
     assert (output.worst.name, output.worst.scale, output.constant) == ("output_0[..., 2]", "output's spread", 1)
     spread = float(np.square(x - x.mean(0)).sum()) / 5
     assert output.worst.centred_db == pytest.approx(10 * np.log10(spread / (64 * 0.01**2)), abs=1e-3)
+
+
+@given(st.floats(-140, 0), st.integers(2, 7), st.floats(-3, 3))
+def test_a_slice_far_below_the_rest_is_as_good_as_constant(below_db: float, width: int, size: float) -> None:
+    """Of a spread of 1: a column of 0…1 beside 0…640 is 56 dB below, and is held against its own."""
+    x = noise(63, 1, width) * np.float32(10.0**size)
+    x[..., 1] *= np.float32(10 ** (below_db / 20))
+    y = x.copy()
+    y[..., 1] = x[..., 1].mean()
+    (output,) = compare(x, y).outputs
+    spread = np.square(x - x.mean(0)).astype(np.float64).sum((0, 1))
+    seen = 10 * np.log10(spread[1] / spread.mean()) > -parity.FLOOR_DB
+    assert output.worst
+    assert (output.worst.name, output.constant) == ("output_0[..., 1]", 0 if seen else 1)
+    assert output.worst.scale == ("own spread" if seen else "output's spread")
+    assert output.worst.centred_db == pytest.approx(0, abs=1e-3) if seen else output.worst.centred_db >= parity.FLOOR_DB
+
+
+def test_a_column_beside_one_that_float32_cannot_tell_from_a_constant_is_held_against_its_own_spread() -> None:
+    x = np.concatenate([np.full((64, 1, 4), 1e6), np.random.default_rng(0).random((64, 1, 1))], -1).astype(np.float32)
+    y = x.copy()
+    y[..., 4] = x[..., 4].mean()
+    (output,) = compare(x, y).outputs
+    assert output.whole
+    assert output.worst
+    assert output.whole.scale == "level"
+    assert (output.worst.name, output.worst.scale) == ("output_0[..., 4]", "own spread")
+
+
+def test_slices_of_which_nothing_is_known_are_told_once_for_all_files() -> None:
+    x = noise(64, 1, 5) * np.float32(640)
+    told = "in these samples, so nothing is known of how a file follows {}"
+    assert parity.notes(compare(x, x)) == []
+    x[..., 2] = 1.0
+    y = x.copy()
+    y[..., 2] = 0.0
+    found = compare(x, y)
+    assert found.outputs[0].slices == 5
+    assert parity.notes(found) == [f"1 of 5 slices of output_0 is as good as constant {told.format('it')}"]
+    x[..., 4] = 0.0
+    assert parity.notes(compare(x, y)) == [f"2 of 5 slices of output_0 are as good as constant {told.format('them')}"]
+    for still in (np.full((64, 1, 3), 5.0), np.zeros(64), np.full(64, 5.0)):
+        assert parity.notes(compare(still, still)) == [f"output_0 is as good as constant {told.format('it')}"]
+    assert parity.notes(compare(x[:1], y[:1])) == []
+    assert parity.notes(compare(np.ones((7, 3), np.int64), np.ones((7, 3), np.int64))) == []
+
+
+def test_the_manifest_tells_it() -> None:
+    x = np.concatenate([640 * noise(64, 1, 4), np.ones((64, 1, 1), np.float32)], -1)
+    y = np.round(x / 5) * 5  # which is 0 in the last column
+    samples = Samples(inputs=[noise(64, 1, 3)])
+    standard = Standard(samples=samples, reference=[x], score=None)
+    task = Task(name="m", source="m.py", model=torch.nn.Linear(3, 5), args=(torch.zeros(1, 3),), evaluation=samples)
+    files = [record(parity=compare(x, y)), record(parity=None), record(parity=compare(x, x))]
+    for records in files[:2], files, files[1:]:
+        found = [note for note in recording.manifest_of(task, standard, records, Gates()).notes if "constant" in note]
+        assert found == parity.notes(compare(x, x))
+        assert len(found) == 1
+    assert recording.manifest_of(task, standard, files[1:2], Gates()).notes == []
 
 
 def test_an_output_that_is_constant_in_the_samples_is_held_against_its_level() -> None:
