@@ -112,21 +112,21 @@ def compare(score: Score | None, samples: Samples, reference: list[Array]) -> tu
         return None, [
             f"{score.name} is not measured: the evaluation data have no targets; give pairs (arguments, target)"
         ]
-    batch = _batch(samples, reference)
+    number = 0 if score is None or score.output == "all" else score.output
+    if score is not None and number >= len(reference):
+        raise InputError(f"the metric {score.name} is of output {number}, but the model gives {len(reference)}, from 0")
+    batch = _batch(samples, reference[number])
     rows = [by_row(output, batch) for output in reference]
-    targets = by_row(samples.targets, batch)
     inputs = tuple(by_row(x, batch) for x in samples.inputs)
+    targets = samples.targets
+    if targets.shape != rows[number].shape:  # one of that shape has no axis too many
+        targets = by_row(targets, batch)
     if score is None:
         chosen = scores.default(rows[0], targets)
         if isinstance(chosen, str):
             return None, [chosen]
         score = chosen
-    if score.output != "all" and score.output >= len(rows):
-        raise InputError(
-            f"the metric {score.name} is of output {score.output}, but the model gives {len(rows)}, from 0"
-        )
-    first = rows[0 if score.output == "all" else score.output]
-    truth = Truth(reference=first, targets=targets, inputs=inputs, levels=score.levels, scale=score.scale)
+    truth = Truth(reference=rows[number], targets=targets, inputs=inputs, levels=score.levels, scale=score.scale)
     measure = score.on(rows, truth)
     if not np.isfinite(measure.value):
         raise InputError(
@@ -157,10 +157,10 @@ def too_few(metrics: list[Metric]) -> list[str]:
     ]
 
 
-def _batch(samples: Samples, reference: list[Array]) -> int | None:
-    """The first dimension of one call, if inputs, outputs and targets share it."""
+def _batch(samples: Samples, outputs: Array) -> int | None:
+    """The first dimension of one call, if inputs, the outputs that are scored and targets share it."""
     found = next((x.shape[1] for x in samples.inputs if x.ndim > 1), None)
-    if found is None or samples.targets is None or reference[0].ndim < 2 or reference[0].shape[1] != found:
+    if found is None or samples.targets is None or outputs.ndim < 2 or outputs.shape[1] != found:
         return None
     shared = samples.targets.ndim > 1 and samples.targets.shape[1] == found
     return found if found == 1 or shared else None

@@ -98,6 +98,32 @@ def test_a_direction_is_said_in_any_of_these_ways(given: Any, told: bool | None,
     assert score.of(given, "here", told).higher_is_better is higher
 
 
+@pytest.mark.parametrize("output", [0, 1])
+@pytest.mark.parametrize(
+    ("shape", "target"), [((1, 1, 6, 5), (1, 6, 5)), ((1, 1, 5), (1, 5)), ((1, 1), (1,)), ((1, 6, 5), (1, 6, 5))]
+)
+def test_targets_that_are_shaped_as_the_outputs_stay_so(
+    shape: tuple[int, ...], target: tuple[int, ...], output: int
+) -> None:
+    """The case that was: outputs [n, 1, H, W] beside targets [n, H, W] broadcast to [n, n, H, W]: 0.57, not 1."""
+    targets = np.random.default_rng(0).integers(0, 2, (60, *target))
+    outputs = [targets.reshape(60, *shape) * 8.0 - 4, np.zeros((60, 1, 7))]
+
+    def mine(given: Tensor, wanted: Tensor) -> Tensor:
+        assert given.shape == wanted.shape
+        return ((given > 0) == wanted).float().mean()
+
+    mine.output = output  # type: ignore[attr-defined]
+    found = compared((mine, "higher"), outputs if output == 0 else outputs[::-1], targets)
+    assert found.float_measure.value == 1.0
+
+
+def test_the_batch_is_that_of_the_output_that_the_metric_is_of() -> None:
+    outputs, targets = answers(63, right=1.0)
+    found = compared((directed(True, output=1), "higher"), [np.zeros((63, 4)), outputs], targets)
+    assert found.float_measure.value == 1.0
+
+
 def test_a_metric_of_torchmetrics_without_a_direction_asks_for_one() -> None:
     metric = torchmetrics.MeanMetric()
     assert metric.higher_is_better is None
