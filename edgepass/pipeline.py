@@ -23,7 +23,7 @@ from edgepass.errors import (
     together,
 )
 from edgepass.exporters import Job
-from edgepass.exporters._capture import Program, capture
+from edgepass.exporters._capture import Program, capture, uncanonical
 from edgepass.judging import batches, operations, parity, recording, verdict
 from edgepass.judging import score as scores
 from edgepass.judging.candidate import Candidate, Standard, Yardstick
@@ -42,6 +42,11 @@ COMPARED = 8
 """Samples on which the captured program is held against the model."""
 SAME_DB = 80.0
 """Between the model and its program; sums in another order cost less."""
+CHANGED = (
+    "torch.export changed the model: on the first evaluation samples {}; the files are held against the captured "
+    "program, so find what the model does otherwise when it is exported (nn.TransformerEncoder's fast path, a branch "
+    "on torch.compiler)"
+)
 
 Say = Callable[[str], None]
 
@@ -156,7 +161,7 @@ def export(
         written = write(program, plan, task.name, folder, calibrate, say)
         yardsticks = _yardsticks(program, written, standard, folder, say)
         records = recording.save_golden(folder, standard, judge(written, standard, bounds, yardsticks, say))
-        result = recording.manifest_of(task, standard, records, bounds, plan.max_batch)
+        result = recording.manifest_of(task, standard, records, bounds, plan.max_batch, program.changed)
         result = replace(result, recipes={r.name: r.text for r in plan.recipes if r.text})
         result.write(folder)
         page.write(folder)
@@ -269,27 +274,42 @@ def expectations(job: Job) -> Callable[[str], Expected]:
 
 
 def settle(task: Task, program: Program, samples: Samples) -> tuple[Task, Program, list[Array]]:
-    """What files are held against, and its outputs: the model; or the program, with a note, where capture changed it.
+    """What files are held against, and its outputs: the model; or the captured program, where capture changed it.
 
-    What torch.export itself changes is no file's fault. It is looked for on the first of the samples.
+    What torch.export itself changes is no file's fault, and said. What our canonical forms change is our own: the
+    program is then taken without them. Both are looked for on the first of the samples.
     """
     reference = task.reference(samples)
-    captured = replace(task, model=program.exported, score=None)
-    first = captured.reference(replace(samples, inputs=[x[:COMPARED] for x in samples.inputs], targets=None))
-    figures = [_figure(r[:COMPARED], o) for r, o in zip(reference, first, strict=False)]
-    if len(first) == len(reference) and min(figures) >= SAME_DB:
-        return task, program, reference
+    few = replace(samples, inputs=[x[:COMPARED] for x in samples.inputs], targets=None)
+    captured = replace(task, model=program.bare or program.exported, score=None, what="the captured program")
+    if apart := _apart([r[:COMPARED] for r in reference], captured.reference(few)):
+        task, reference = captured, captured.reference(samples)
+        program = replace(program, changed=CHANGED.format(apart))
+    if program.bare is not None:
+        canonical = replace(captured, model=program.exported).reference(few)
+        if apart := _apart([r[:COMPARED] for r in reference], canonical):
+            program = uncanonical(program, f"change this model: {apart}")
+    return task, program, reference
+
+
+def _apart(reference: list[Array], outputs: list[Array]) -> str:
+    """In what some outputs are not others that should be the same; empty where they are."""
+    if len(outputs) != len(reference):
+        return f"it gives {len(outputs)} outputs where there were {len(reference)}"
+    figures = [_figure(r, o) for r, o in zip(reference, outputs, strict=True)]
     worst = figures.index(min(figures))
-    note = (
-        f"torch.export changed the model: output {worst} of the captured program is {figures[worst]:.1f} dB from the "
-        "model's own on the first evaluation samples; the files are held against the captured program, so find what "
-        "the model does otherwise when it is exported (nn.TransformerEncoder's fast path, a branch on torch.compiler)"
-    )
-    return captured, replace(program, notes=(*program.notes, note)), captured.reference(samples)
+    return f"output {worst} is {figures[worst]:.1f} dB from what it was" if figures[worst] < SAME_DB else ""
 
 
 def _figure(reference: Array, output: Array) -> float:
-    return parity.compare(reference, output).sqnr_db if reference.shape == output.shape else -parity.SQNR_CAP_DB
+    """Centred SQNR where there is one, in dB, and SAME_DB where float32 can reach no more."""
+    if reference.shape != output.shape:
+        return -parity.SQNR_CAP_DB
+    (found,) = parity.compare(reference, output).outputs
+    if found.whole is None:
+        return found.sqnr_db
+    reached = found.whole.centred_db >= parity.reachable(SAME_DB, found.whole.ceiling_db)
+    return max(found.whole.centred_db, SAME_DB) if reached else found.whole.centred_db
 
 
 def evaluation(task: Task) -> Samples:

@@ -89,6 +89,8 @@ class Task:
     data: list[DataInfo] = field(default_factory=list)
     """What else took part, such as the training data."""
     seed: int = 0
+    what: str = "the float32 model itself"
+    """What is run for reference, in a sentence."""
     title: str = ""
     """What the model is, for a heading, where that is more than its name."""
     step: float | None = None
@@ -134,7 +136,7 @@ class Task:
             bad = ~np.isfinite(output.reshape(len(output), -1)).all(axis=1)
             if bad.any():
                 raise InputError(
-                    f"the float32 model itself gives NaN or infinity in output {number} for {int(bad.sum())} of "
+                    f"{self.what} gives NaN or infinity in output {number} for {int(bad.sum())} of "
                     f"{len(output)} evaluation samples, first for {int(bad.argmax())}; mend the model or the data"
                 )
         return outputs

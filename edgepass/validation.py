@@ -96,7 +96,7 @@ def validate(
     judged = pipeline.judge((candidate(file, name) for file, name in listed), standard, bounds, {}, say)
     keys = {a.file: a.golden for a in made.artifacts} if made else {}
     judged = [(replace(record, golden=keys.get(record.file)), outputs) for record, outputs in judged]
-    again = recording.manifest_of(task, standard, [record for record, _ in judged], bounds, max_batch)
+    again = recording.manifest_of(task, standard, [r for r, _ in judged], bounds, max_batch, program.changed)
     if made is None:
         return again
     return _held(path, made, replace(again, recipes=made.recipes), standard, judged, held)

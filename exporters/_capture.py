@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.export import Dim, ExportedProgram
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 
 from edgepass.errors import CaptureError, first_line, listed
 from edgepass.exporters._canonical import restate
@@ -34,6 +34,8 @@ class Program:
     `keep`: modules that the model itself wants kept in float32, whatever the recipe.
     `max_batch`: upper bound of a dynamic first dimension; None when the batch is fixed.
     `notes`: what a reader of any file made of it should know.
+    `bare`: the program before its canonical forms; None where it has none.
+    `changed`: a sentence on what torch.export did to the model; empty where it did nothing, or nobody has looked.
     """
 
     exported: ExportedProgram
@@ -41,6 +43,8 @@ class Program:
     keep: tuple[str, ...] = ()
     max_batch: int | None = None
     notes: tuple[str, ...] = ()
+    bare: ExportedProgram | None = None
+    changed: str = ""
 
     @property
     def dynamic_shapes(self) -> tuple[Any, ...] | None:
@@ -96,17 +100,28 @@ def capture(
 
 
 def _canonical(program: Program) -> Program:
-    """The program in canonical forms; see edgepass.exporters._canonical."""
-    module: GraphModule = program.exported.module()
-    if restate(module):
-        program = replace(program, exported=program.retrace(module))
-        module = program.exported.module()
-    dropped = drop(module)
-    folded = fold(module)
-    changed, notes = plain(module)
-    if dropped or folded or changed:
-        program = replace(program, exported=program.retrace(module), notes=tuple(notes))
-    return program
+    """The program in canonical forms, see edgepass.exporters._canonical; as it is where they do not fit."""
+    exported = program.exported
+    try:
+        module: GraphModule = exported.module()
+        if restate(module):
+            exported = program.retrace(module)
+            module = exported.module()
+        dropped = drop(module)
+        folded = fold(module)
+        changed, notes = plain(module)
+        if dropped or folded or changed:
+            exported = program.retrace(module)
+    except Exception as error:  # whatever torch raises for a formula that does not fit an operation it replaces
+        return uncanonical(program, f"cannot be put into this model ({type(error).__name__}: {first_line(error)})")
+    made = exported is not program.exported
+    return replace(program, exported=exported, notes=tuple(notes), bare=program.exported if made else None)
+
+
+def uncanonical(program: Program, why: str) -> Program:
+    """The program without canonical forms, with a note; `why` says what they do to it."""
+    note = f"edgepass's canonical forms {why}, so its files are made without them; that is a fault to be reported"
+    return replace(program, exported=program.bare or program.exported, bare=None, notes=(*program.notes, note))
 
 
 @contextmanager
@@ -180,18 +195,30 @@ def _refuse_doubles(model: nn.Module | ExportedProgram, args: tuple[Tensor, ...]
 
 
 def _changed_buffers(exported: ExportedProgram) -> list[str]:
-    """Buffers that some operation writes to; in the captured form they are not yet in the signature."""
+    """Buffers that some operation writes to, by a view too; in the captured form they are not yet in the signature."""
     signature = exported.graph_signature
     return sorted(
         {
             signature.inputs_to_buffers[argument.name]
             for node in exported.graph.nodes
             if isinstance(node.target, OpOverload) and node.target._schema.is_mutable
-            for argument in node.all_input_nodes[:1]
+            for argument in map(_viewed, node.all_input_nodes[:1])
             if argument.name in signature.inputs_to_buffers
         }
         | set(signature.buffers_to_mutate.values())
     )
+
+
+def _viewed(node: Node) -> Node:
+    """What a node is a view of, or itself; a cast to another type and a copy that has to be made are none."""
+    while isinstance(node.target, OpOverload) and node.all_input_nodes:
+        source, schema = node.all_input_nodes[0], node.target._schema
+        aliases = schema.is_mutable or any(a.alias_info is not None for a in schema.arguments[:1])
+        types = [n.meta["val"].dtype for n in (source, node) if isinstance(n.meta.get("val"), Tensor)]
+        if not aliases or len(set(types)) != 1:
+            break
+        node = source
+    return node
 
 
 def _formulas(

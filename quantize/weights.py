@@ -64,11 +64,11 @@ def stated(module: GraphModule) -> list[Stated]:
         for factor in _factors(module, node, value.shape[layout.index("O")]) if "O" in layout else ():
             along = [-1 if letter == "O" else 1 for letter in layout]
             forms.append(forms[-1] * (factor.reshape(along) if factor.numel() > 1 else factor.reshape(())))
-        before = torch.ones(())
+        after, before = list(forms), torch.ones(())
         for factor in _before(module, node, weight, value.shape[layout.index("I")]) if "O" in layout else ():
             along = [-1 if letter == "I" else 1 for letter in layout]
             before = before * (factor.reshape(along) if factor.numel() > 1 else factor.reshape(()))
-            forms += [form * before for form in forms[: len(forms)]]
+            forms += [form * before for form in after]
         if layout.startswith("IO") and len(layout) > 2:
             forms += [form.flip(tuple(range(2, len(layout)))) for form in forms]
         found[name] = Stated(name=name, layout=layout, forms=tuple(_array(form) for form in forms))

@@ -75,6 +75,8 @@ class ModelInfo:
     """The largest first dimension of the files' inputs, where it may vary from 1; null where it is fixed."""
     batch: int | None = None
     """That of the evaluation and golden samples, where it may vary."""
+    captured: str = ""
+    """What torch.export made of the model that it is not, so that files are held against that; empty where nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,9 +47,14 @@ def save_golden(
 
 
 def manifest_of(
-    task: Task, standard: Standard, records: list[ArtifactRecord], bounds: Gates, max_batch: int | None = None
+    task: Task,
+    standard: Standard,
+    records: list[ArtifactRecord],
+    bounds: Gates,
+    max_batch: int | None = None,
+    captured: str = "",
 ) -> Manifest:
-    """What is written down about one export or validation."""
+    """What is written down about one export or validation; `captured` is what torch.export changed."""
     roles = {"calibration": task.calibration, "evaluation": standard.samples}
     parameters = sum(p.numel() for p in task.module.parameters())
     batch = standard.samples.inputs[0].shape[1] if max_batch else None
@@ -69,6 +74,7 @@ def manifest_of(
             starts=_starts(standard.samples),
             max_batch=max_batch,
             batch=batch,
+            captured=captured,
         ),
         versions=versions(),
         seed=task.seed,
@@ -77,6 +83,7 @@ def manifest_of(
         artifacts=records,
         baselines=task.baselines,
         notes=[
+            *([captured] if captured else []),
             *sampling.notes(task.calibration, standard.samples),
             *standard.comparison[1],
             *next((parity.notes(record.parity) for record in records if record.parity), []),

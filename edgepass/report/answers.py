@@ -80,6 +80,9 @@ def standing(manifest: Manifest) -> Standing:
         return Standing(tone="fail", word="Fail", sentence=sentence)
     if manifest.verdict == "not-evaluated":
         return Standing(tone="not-evaluated", word="Not evaluated", sentence=sentence)
+    if manifest.model.captured:
+        said = f"{sentence} But that is the program that torch.export made of it, which is not what the model does."
+        return Standing(tone="caution", word="The files are right, torch.export changed the model", sentence=said)
     beaten = quality(manifest)
     if beaten.tone == "caution":
         name = _named(best_baseline(manifest))[0]

@@ -20,8 +20,11 @@ EPS = torch.finfo(torch.float32).eps
 
 
 def constant(value: float, like: Tensor) -> Tensor:
-    """[1] of `like`'s dtype. A bare number would become a float32 tensor, and in a float16 graph a cast beside it."""
-    return torch.full((1,), value, dtype=like.dtype)
+    """[1] of `like`'s dtype, [] beside a single number.
+
+    A bare number would become a float32 tensor, and in a float16 graph a cast beside it.
+    """
+    return torch.full((1,) if like.dim() else (), value, dtype=like.dtype)
 
 
 def each(numbers: int | Sequence[int], dims: int) -> list[int]:

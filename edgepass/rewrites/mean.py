@@ -16,7 +16,7 @@ from edgepass.rewrites.norm import mean_last
 
 def mean(x: Tensor, dims: Sequence[int] | None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
     """Mean over `dims`, as torch.mean."""
-    single = dims is not None and len(dims) == 1 and dtype is None and x.is_floating_point()
+    single = dims is not None and len(dims) == 1 and x.dim() > 0 and dtype is None and x.is_floating_point()
     if dims is None or not single or isinstance(x.shape[dims[0]], torch.SymInt):
         left_alone: Tensor = NotImplemented  # what torch.export takes for "not decomposed"
         return left_alone

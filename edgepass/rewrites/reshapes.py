@@ -13,7 +13,7 @@ from torch import Tensor
 
 def squeeze(x: Tensor, dims: int | Sequence[int]) -> Tensor:
     """x without those of the dimensions that have size one."""
-    drop = {d % x.dim() for d in ([dims] if isinstance(dims, int) else dims)}
+    drop = {d % max(x.dim(), 1) for d in ([dims] if isinstance(dims, int) else dims)}
     return x.reshape([n for d, n in enumerate(x.shape) if d not in drop or n != 1])
 
 

@@ -1,4 +1,4 @@
-"""Outputs as a plain row of tensors, each of its own.
+"""Outputs as a plain row of tensors, none of them an input or a constant.
 
     before   {"values": a, "rest": (b, None, x)}            after   (a, b, copy of x)
 

@@ -84,8 +84,14 @@ ALWAYS: dict[Any, Callable[..., Tensor]] = {
 def formula(node: Node, constants: Constants) -> Callable[..., Tensor] | None:
     """The sum with its factor as a product, where there is one."""
     schema = getattr(node.target, "_schema", None)
-    if schema is None:
+    if schema is None or _is_bool(node):
         return None
     arguments = dict(zip((a.name for a in schema.arguments), node.args, strict=False)) | node.kwargs
     factored = any(arguments.get(name, 1) != 1 for name in ("alpha", "beta"))
     return (FACTORED if factored else ALWAYS).get(node.target) or ALWAYS.get(node.target)
+
+
+def _is_bool(node: Node) -> bool:
+    """A sum of truth values is one, which no product of them with a number is."""
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and value.dtype == torch.bool

@@ -26,7 +26,7 @@ def _filled(like: Callable[..., Tensor], value: float) -> Callable[..., Tensor]:
     def formula(x: Tensor, *, dtype: torch.dtype, **where: Any) -> Tensor:
         if all(isinstance(n, int) for n in x.shape):
             return torch.full(x.shape, value, dtype=dtype)
-        return like(x).to(dtype)
+        return like(x.to(dtype))  # of the type first: integers hold no half
 
     return formula
 

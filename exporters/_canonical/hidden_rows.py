@@ -105,12 +105,18 @@ def _is_finite(node: Node, constants: Constants) -> bool:
     if node in constants.nodes:
         return bool(torch.isfinite(constants.value(node)).all())
     name = str(node.target).removeprefix("aten.").partition(".")[0]
-    if name in BOUNDED and (name != "clamp" or (len(node.args) > 1 and node.args[1] is not None)):
+    if name in BOUNDED and (name != "clamp" or _bounds_below(node)):
         return True
     numbers = [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, float)]
     return (
         name in LINEAR and all(map(isfinite, numbers)) and all(_is_finite(a, constants) for a in node.all_input_nodes)
     )
+
+
+def _bounds_below(clamp: Node) -> bool:
+    """Whether a clamp names its least, as a number that is one."""
+    least = clamp.args[1] if len(clamp.args) > 1 else clamp.kwargs.get("min")
+    return isinstance(least, int | float) and isfinite(least)
 
 
 def _shown(mask: Tensor) -> Tensor:

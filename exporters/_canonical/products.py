@@ -32,6 +32,9 @@ def formula(node: Node, constants: Constants) -> Callable[..., Tensor] | None:
         case ATEN.addmm.default:
             if constants.is_weight(node.args[2]) and not constants.is_weight(node.args[1]):
                 return _plus_times_weight
+        case ATEN.addmv.default:
+            if constants.is_weight(node.args[1]) and not constants.is_weight(node.args[2]):
+                return _plus_weight_times
         case ATEN.einsum.default:
             equation, operands = node.args[:2]
             weights = [constants.is_weight(operand) for operand in operands]  # type: ignore[union-attr]  # a list
@@ -54,6 +57,8 @@ def _times_weight(x: Tensor, weight: Tensor) -> Tensor:
     if weight.dim() == 1:
         return functional.linear(x, weight[None]).squeeze(-1)
     y = functional.linear(x, weight.reshape(weight.shape[-2:]).T)
+    if x.dim() == 1:
+        return y.reshape(*weight.shape[:-2], weight.shape[-1])
     return y if x.dim() >= weight.dim() else y.reshape(*weight.shape[: weight.dim() - x.dim()], *y.shape)
 
 
@@ -70,7 +75,14 @@ def _weight_times(weight: Tensor, x: Tensor) -> Tensor:
 def _plus_times_weight(bias: Tensor, x: Tensor, weight: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     if bias.dim() == 1 and len(bias) == weight.shape[1] and beta == alpha == 1:
         return functional.linear(x, weight.T, bias)
-    y = functional.linear(x, weight.T)
+    return _plus(bias, functional.linear(x, weight.T), beta, alpha)
+
+
+def _plus_weight_times(bias: Tensor, weight: Tensor, x: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    return _plus(bias, _weight_times(weight, x), beta, alpha)
+
+
+def _plus(bias: Tensor, y: Tensor, beta: float, alpha: float) -> Tensor:
     y = y if alpha == 1 else y * alpha
     return y if beta == 0 else y + (bias if beta == 1 else bias * beta)
 

@@ -40,9 +40,9 @@ def test_what_capture_changes_is_told_and_taken_for_the_reference() -> None:
     given = task(padded=2)
     assert given.evaluation
     _, program, reference = pipeline.settle(given, capture(given.model, given.args), given.evaluation)
-    (note,) = program.notes
-    assert "torch.export changed the model: output 0" in note
-    wanted = replace(given, model=program.exported).reference(given.evaluation)
+    assert "torch.export changed the model: on the first evaluation samples output 0 is" in program.changed
+    assert program.bare is not None
+    wanted = replace(given, model=program.bare).reference(given.evaluation)
     np.testing.assert_array_equal(reference[0], wanted[0])
     assert np.abs(reference[0] - given.reference(given.evaluation)[0]).max() > 0.1
 
@@ -51,5 +51,6 @@ def test_a_program_that_is_the_model_is_not_spoken_of() -> None:
     given = task(padded=0)
     assert given.evaluation
     _, program, reference = pipeline.settle(given, capture(given.model, given.args), given.evaluation)
+    assert not program.changed
     assert not program.notes
     np.testing.assert_array_equal(reference[0], given.reference(given.evaluation)[0])

@@ -67,3 +67,18 @@ def test_the_gain_of_a_norm_before_a_layer_may_be_in_its_weight(norm: nn.Module)
     model, found = forms(norm)
     expected = (model.right.weight * norm.get_parameter("weight")).detach().numpy()
     assert any(np.allclose(form, expected) for form in found["right.weight"])
+
+
+def test_each_number_before_a_layer_is_counted_once() -> None:
+    class Thrice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 2, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x * 2 * 3 * 4)
+
+    model = Thrice()
+    (found,) = stated(torch.export.export(model, (torch.randn(1, 3),)).module())  # type: ignore[arg-type]
+    ratios = [float(form[0, 0] / model.layer.weight[0, 0].item()) for form in found.forms]
+    assert sorted(ratios) == pytest.approx([1, 4, 12, 24])

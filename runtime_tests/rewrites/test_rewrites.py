@@ -79,6 +79,26 @@ def test_elu_is_torch_s(x: float, alpha: float, scale: float, input_scale: float
     torch.testing.assert_close(activations.elu(at, alpha, scale, input_scale), exact)
 
 
+@given(scale=st.sampled_from([1e-5, 1e-4, 1e-2, 1.0, 30.0]))
+def test_elu_keeps_what_is_small(scale: float) -> None:
+    x = scale * torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    exact = functional.elu(x.double())
+    assert ((activations.elu(x) - exact).square().sum() / exact.square().sum()).log10() < -12
+
+
+@pytest.mark.parametrize("operation", [lambda x: x * 2, functional.softplus, functional.elu, lambda x: x[None].mean(0)])
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch.export, of torch's own pytree
+def test_a_single_number_stays_one(operation: Callable[[Tensor], Tensor]) -> None:
+    class Single(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([operation(x.amax()), x.sum()])
+
+    x = torch.randn(3, 5)
+    program = torch.export.export(Single(), (x,))
+    rewritten = rewrites.apply(program, ["activations", "scalars", "mean", "reshapes"])
+    torch.testing.assert_close(rewritten.module()(x), program.module()(x))
+
+
 @given(x=st.floats(-300, 300))
 def test_activations_hold_in_float16_also_where_it_has_no_exponential(x: float) -> None:
     half = torch.tensor([x], dtype=torch.float16)

@@ -1,0 +1,141 @@
+"""Canonical forms at their edges: types, single numbers and vectors, a batch that varies, and forms that are wrong."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from edgepass import pipeline
+from edgepass.errors import CaptureError
+from edgepass.exporters import _canonical
+from edgepass.exporters._canonical import filled
+from edgepass.exporters._capture import capture
+from edgepass.quantize.audit import requested
+from edgepass.quantize.recipe import read
+from edgepass.task import Samples, Task
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch.export, of torch's own pytree
+
+
+class Calls(nn.Module):
+    """A function of the inputs and two weights."""
+
+    def __init__(self, function: Callable[..., Tensor], shape: tuple[int, ...] = (8, 4)) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.weight, self.bias = nn.Parameter(torch.randn(shape)), nn.Parameter(torch.randn(shape[-1]))
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, self.weight, self.bias)
+
+
+def same(model: nn.Module, args: tuple[Tensor, ...], max_batch: int | None = None) -> None:
+    """The captured program gives what the model gives, in type, shape and value."""
+    program = capture(model.eval(), args, max_batch=max_batch)
+    assert not program.notes, "no form failed"
+    with torch.no_grad():
+        (given,) = pytree.tree_leaves(program.exported.module()(*args))
+        torch.testing.assert_close(given, model(*args))
+
+
+@pytest.mark.parametrize("max_batch", [None, 4])
+@pytest.mark.parametrize("value", [0.5, -torch.inf, 1.0])
+@pytest.mark.parametrize("made", [torch.arange(6).reshape(2, 3), torch.arange(6).reshape(2, 3) > 2])
+def test_what_is_filled_holds_its_value_whatever_it_is_like(made: Tensor, value: float, max_batch: int | None) -> None:
+    def like(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        return torch.full_like(x, value, dtype=torch.float32) + torch.ones_like(x, dtype=torch.float32)
+
+    same(Calls(like), (made,), max_batch)
+
+
+@pytest.mark.parametrize(
+    ("call", "x"),
+    [
+        (lambda x, w, b: torch.addmm(b, x, w, beta=0.5, alpha=2), torch.randn(3, 8)),
+        (lambda x, w, b: torch.addmv(b, w.T, x, beta=0.5, alpha=2), torch.randn(8)),
+        (lambda x, w, b: torch.addmv(b, w.T, x), torch.randn(8)),
+        (lambda x, w, b: torch.matmul(x, w[None]), torch.randn(8)),
+        (lambda x, w, b: torch.matmul(x, w[None, None]), torch.randn(8)),
+        (lambda x, w, b: torch.matmul(x, w[None]), torch.randn(3, 8)),
+    ],
+)
+def test_a_product_with_a_weight_is_a_linear_layer_whatever_is_added(call: Callable[..., Tensor], x: Tensor) -> None:
+    model = Calls(call)
+    same(model, (x,))
+    program = capture(model, (x,))
+    assert "aten.linear.default" in {str(node.target) for node in program.exported.graph.nodes}
+    assert [w.reason for w in requested(program.exported, read("static_wi8_ai8"))] == [""]
+
+
+def test_a_sum_of_truth_values_is_one() -> None:
+    same(Calls(lambda x, w, b: torch.add(x, ~x, alpha=2)), (torch.tensor([True, False]),))
+
+
+class Ring(nn.Module):
+    """Keeps what it has seen, by way of a view of its buffer; or makes something of a copy of it."""
+
+    def __init__(self, change: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.register_buffer("kept", torch.zeros(4, 3))
+        self.change = change
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.change(self.get_buffer("kept"), x)
+
+
+def _slice(kept: Tensor, x: Tensor) -> Tensor:
+    kept[1:] = kept[:-1].clone()
+    kept[0] = x[0]
+    return kept.sum(0)
+
+
+@pytest.mark.parametrize("change", [_slice, lambda kept, x: kept.view(-1)[3:6].add_(x[0]) + 1])
+def test_a_buffer_that_is_changed_through_a_view_is_refused(change: Callable[[Tensor, Tensor], Tensor]) -> None:
+    with pytest.raises(CaptureError, match="the model changes its buffer kept in forward"):
+        capture(Ring(change), (torch.randn(1, 3),))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda kept, x: kept.clone().add_(x),
+        lambda kept, x: kept.to(torch.int64).add_(1).float() + x,
+        lambda kept, x: (kept[1:] * 2).add_(x),
+    ],
+)
+def test_a_copy_of_a_buffer_may_be_changed(change: Callable[[Tensor, Tensor], Tensor]) -> None:
+    same(Ring(change), (torch.randn(1, 3),))
+
+
+def _zeros(node: Any, constants: Any) -> Callable[..., Tensor] | None:
+    return (lambda x: x * 0) if node.target == torch.ops.aten.tanh.default else None
+
+
+def _raises(node: Any, constants: Any) -> Callable[..., Tensor] | None:
+    return (lambda x: x.reshape(-1, 77)) if node.target == torch.ops.aten.tanh.default else None
+
+
+@pytest.mark.parametrize(
+    ("form", "told"), [(_zeros, "change this model: output 0 is"), (_raises, "cannot be put into this model (")]
+)
+def test_a_form_that_is_wrong_is_left_out_and_told(form: Any, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filled, "formula", form)
+    assert "filled" in _canonical.FORMS
+    model = Calls(lambda x, w, b: torch.tanh(x @ w + b) + 3)
+    samples = Samples(inputs=[torch.randn(9, 2, 8).numpy()])
+    given = Task(name="m", source="t", model=model.eval(), args=samples.arguments()[0], evaluation=samples)
+    held, program, reference = pipeline.settle(given, capture(model, given.args), samples)
+    (note,) = program.notes
+    assert told in note
+    assert "files are made without them; that is a fault to be reported" in note
+    assert held is given
+    assert not program.changed
+    (wanted,) = given.reference(samples)
+    np.testing.assert_array_equal(reference[0], wanted)
+    np.testing.assert_allclose(replace(given, model=program.exported).reference(samples)[0], wanted, rtol=1e-5)
