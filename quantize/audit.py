@@ -1,8 +1,8 @@
 """The audit: is every weight in the file in the number format that the recipe asked for?
 
 Asked for is every parameter that takes part in a product, a convolution, a lookup or a recurrent layer, whatever views
-and casts lie between. Vectors are not: converters add biases and scales together. What a recipe or a target leaves in
-float is named with the reason.
+and casts lie between, in branches and loops too. Vectors are not: converters add biases and scales together. What a
+recipe or a target leaves in float is named with the reason.
 
 Files lose the names of modules, reorder dimensions and drop those of size one, so a weight is recognised by its
 dimensions, sorted; among equals, whichever holds the format that was asked for is counted first. A file may hold equal
@@ -11,15 +11,16 @@ weights once, one weight in parts (groups), and several as one (the gates of a r
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
+from torch._ops import HigherOrderOperator, OpOverload
 from torch.export import ExportedProgram
-from torch.fx import Node
+from torch.fx import GraphModule, Node
+from torch.utils import _pytree as pytree
 
 from edgepass.judging.manifest import Audit, Weight
 from edgepass.quantize.pt2e import (
@@ -49,6 +50,9 @@ FLOAT_IN_INT8 = {
     RECURRENT: "a recurrent layer, which is quantised nowhere before it is taken apart",
 }
 GROUPED = "a transposed convolution in groups, which the quantiser whose graph all targets share leaves in float"
+INDEXED = frozenset({ATEN.index.Tensor, ATEN.index_select.default})
+TABLE = "a table that is read by index, which converters lay out and round as any other value"
+BRANCH = "inside a branch or a loop, which no quantiser enters"
 KEPT = "kept in float32 by the recipe or the model"
 DECIDED = "no input decides what is read of it, so a converter may keep the result in its place"
 MOST_JOINED = 8
@@ -85,14 +89,14 @@ def requested(
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     wanted: dict[str, Requested] = {}
     decided = _decided(program)
-    for node in program.graph.nodes:
+    for node, outer in _operations(program.graph_module):
         for weight in _weights_of(node):
-            name = names.get(_followed(weight).name)
+            name = names.get(_followed(weight, outer).name)
             if name is None or (name in signature.inputs_to_buffers.values() and node.target not in WEIGHTED):
                 continue
             values = program.state_dict[name] if name in program.state_dict else program.constants[name]
             assert isinstance(values, Tensor)
-            reason = DECIDED if node in decided else _reason(node, recipe, spared, why)
+            reason = DECIDED if node in decided else _reason(node, recipe, spared, why, inside=bool(outer))
             if values.dim() < 2 or (name in wanted and not wanted[name].reason):
                 continue  # what one operation has in int8, another cannot have in float besides
             shape = tuple(int(n) for n in values.shape)
@@ -106,6 +110,21 @@ def requested(
                 joins=node.target in RECURRENT,
             )
     return list(wanted.values())
+
+
+def _operations(
+    module: GraphModule, outer: Mapping[Node, Node] | None = None
+) -> Iterator[tuple[Node, Mapping[Node, Node]]]:
+    """Every operation, with what stands outside for the inputs of the branch or loop that it is in."""
+    outer = outer or {}
+    for node in module.graph.nodes:
+        yield node, outer
+        if isinstance(node.target, HigherOrderOperator):
+            given = [argument for argument in pytree.tree_leaves(node.args) if isinstance(argument, Node)]
+            for called in (getattr(module, str(n.target)) for n in given if n.op == "get_attr"):
+                if isinstance(called, GraphModule):  # whose inputs are the last that the operation is given
+                    inputs = called.graph.find_nodes(op="placeholder")
+                    yield from _operations(called, {**outer, **dict(zip(inputs, given[-len(inputs) :], strict=True))})
 
 
 def _decided(program: ExportedProgram) -> set[Node]:
@@ -123,7 +142,7 @@ def _weights_of(node: Node) -> Iterator[Node]:
     """What an operation may read as weights."""
     if node.target in WEIGHTED | CUBIC:
         found = [node.args[1]]
-    elif node.target in LOOKUPS:
+    elif node.target in LOOKUPS | INDEXED:
         found = [node.args[0]]
     elif node.target in PRODUCTS | RECURRENT:
         found = list(node.all_input_nodes)
@@ -132,18 +151,22 @@ def _weights_of(node: Node) -> Iterator[Node]:
     yield from (weight for weight in found if isinstance(weight, Node))
 
 
-def _followed(node: Node) -> Node:
-    """Where a weight comes from."""
-    while node.target in MOVES:
-        node = node.all_input_nodes[0]
+def _followed(node: Node, outer: Mapping[Node, Node]) -> Node:
+    """Where a weight comes from; `outer`: what stands for the inputs of a graph that is called."""
+    while node.target in MOVES or node in outer:
+        node = outer[node] if node in outer else node.all_input_nodes[0]
     return node
 
 
-def _reason(node: Node, recipe: Recipe, spared: Collection[OpOverload], why: str) -> str:
+def _reason(node: Node, recipe: Recipe, spared: Collection[OpOverload], why: str, *, inside: bool) -> str:
     if recipe.keeps(module_path(node)):
         return KEPT
     if node.target in spared:
         return why
+    if node.target in INDEXED:
+        return TABLE
+    if inside and recipe.weights == "int8":
+        return BRANCH
     if recipe.weights != "int8":
         return ""
     if node.target in TRANSPOSED and recipe.scheme != "weight-only" and _groups(node) > 1:
