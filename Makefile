@@ -3,8 +3,8 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 # Two workers of a thread each: each imports the converters, 1 to 2 GB. A file's tests stay together, for what they share
-# is made once.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+# is made once. The files that export come first, see conftest.py, so that both workers end together.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 STAMP = $(VENV)/installed
 
 .PHONY: demo test test-all check bench clean

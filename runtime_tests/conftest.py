@@ -59,6 +59,12 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None
     return folder
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that export come first: a worker that is left with a long one at the end would be waited for."""
+    exporting = {item.path for item in items if item.get_closest_marker("export")}
+    items.sort(key=lambda item: item.path not in exporting)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _settled() -> None:
     """What earlier modules left alive, converters above all, is not searched for garbage again and again."""

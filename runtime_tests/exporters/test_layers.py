@@ -19,6 +19,8 @@ from runtime_tests.conftest import CONVERTERS_WARN
 from runtime_tests.exporters.small import TARGETS, Recurrent, convolutional, pictures, slow
 
 pytestmark = [pytest.mark.export, CONVERTERS_WARN]
+FORMATS = [target for target in TARGETS if ":" not in target]
+QUICK = [target if target in FORMATS else slow(target) for target in TARGETS]
 
 
 def test_convolutions_with_batch_norm_are_int8_in_every_file(tmp_path: Path) -> None:
@@ -30,7 +32,7 @@ def test_convolutions_with_batch_norm_are_int8_in_every_file(tmp_path: Path) -> 
     )  # fmt: skip
     x = pictures(32, 1, 3, 17, 13)
     done = edgepass.build(
-        model, (x[0],), out=tmp_path / "o", targets=TARGETS, calibration=[(a,) for a in x], evaluate=[(a,) for a in x]
+        model, (x[0],), out=tmp_path / "o", targets=FORMATS, calibration=[(a,) for a in x], evaluate=[(a,) for a in x]
     )
     assert done.verdict == "pass", [r.reasons for r in done.artifacts]
     assert all(r.audit and r.audit.coverage == 1.0 for r in done.artifacts)
@@ -143,7 +145,7 @@ class Dense(nn.Module):
         return groups[1]
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", QUICK)
 def test_what_is_used_in_int8_and_in_float_lowers(target: str, tmp_path: Path) -> None:
     samples = [torch.randn(1, 9, 8) for _ in range(64)]
     model = Dense().eval()
@@ -172,7 +174,7 @@ class Transposed(nn.Module):
         return x
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", QUICK)
 def test_constants_that_lie_transposed_stay_apart(target: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     x = (torch.randn(1, 5, 7),)

@@ -74,7 +74,10 @@ def test_a_fused_pass_is_the_pass(
     assert all(torch.equal(before[name], value) for name, value in whole.state_dict().items()), "the pass is untouched"
 
 
-@pytest.mark.parametrize(("causal", "gate", "gated", "rms"), FORMS)
+@pytest.mark.parametrize(
+    ("causal", "gate", "gated", "rms"),
+    [pytest.param(*form, marks=() if len(set(form)) == 1 else (pytest.mark.slow,)) for form in FORMS],
+)
 def test_the_operation_is_a_good_one_in_every_form(causal: bool, gate: bool, gated: bool, rms: bool) -> None:
     x = torch.randn(2, 7, 4, dtype=torch.float64, requires_grad=True)
     tensors = [w.requires_grad_() for w in weights(4, 6, gate=gate, gated=gated, rms=rms)]
