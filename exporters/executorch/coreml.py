@@ -23,8 +23,9 @@ dynamic_batch = "its delegate takes shapes that are listed, not a range of them"
 space = 1_400_000_000
 
 # coremltools makes the epsilon of a layer norm float32, and then refuses it beside weights in float16; what a pad is
-# filled with too, and then the pad and the layer behind it.
+# filled with too, and then the pad and the layer behind it. It divides in float32, and all behind that would be so.
 FLOAT32_ONLY = (
+    torch.ops.aten.div.Tensor,
     torch.ops.aten.layer_norm.default,
     torch.ops.aten.pad.default,
     torch.ops.aten.constant_pad_nd.default,
