@@ -29,7 +29,7 @@ from edgepass.judging import score as scores
 from edgepass.judging.candidate import Candidate, Standard, Yardstick
 from edgepass.judging.expected import Expected
 from edgepass.judging.gates import Gates
-from edgepass.judging.manifest import ArtifactRecord, Manifest
+from edgepass.judging.manifest import NOT_BELIEVED, ArtifactRecord, Manifest
 from edgepass.quantize import recipe as recipes
 from edgepass.quantize.recipe import Recipe
 from edgepass.report import page
@@ -342,7 +342,7 @@ def _yardsticks(
             sticks[name] = None
         except (ArtifactError, RefusedError) as error:
             said = verdict.said(error, path, fresh=True)
-            sticks[name] = f"the float32 model cannot be had as a file of {name}, so this one is not believed: {said}"
+            sticks[name] = f"the float32 model cannot be had as a file of {name}, {NOT_BELIEVED}: {said}"
         finally:
             if not asked:
                 staging.remove(path)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgepass.errors import ArtifactError, InputError
 from edgepass.judging import expected, interface, parity
 from edgepass.judging.comparison import by_row
-from edgepass.judging.manifest import AtBatch, Conversion, Excess
+from edgepass.judging.manifest import NOT_BELIEVED, AtBatch, Conversion, Excess
 from edgepass.quantize.recipe import Scheme
 from edgepass.runtimes import Array
 from edgepass.task import Samples, spread
@@ -121,7 +121,7 @@ def compare(
     outputs, why = _aligned(batch, given, path)
     graph = [by_row(g, batch.size) for g in graph]
     if not why and of_float and of_float.reason:
-        why = f"the float32 file of this target fails there, so this one is not believed: {of_float.reason}"
+        why = f"the float32 file of this target fails there, {NOT_BELIEVED}: {of_float.reason}"
     if why:
         return AtBatch(size=batch.size, rows=len(batch.picked), reason=why)
     alone = _picked(own, batch) if batch.alone is not None else None

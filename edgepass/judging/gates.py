@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from edgepass.errors import InputError, listed
 from edgepass.judging.figures import duration, percent, size, three, times
-from edgepass.judging.manifest import AT_BATCH, ArtifactRecord, AtBatch, Audit, Conversion, Metric, Outcome
+from edgepass.judging.manifest import AT_BATCH, CONVERSION, ArtifactRecord, AtBatch, Audit, Conversion, Metric, Outcome
 from edgepass.judging.parity import Parity
 
 Forms = tuple[Callable[[float], str], Callable[[float], str]]
@@ -18,6 +18,11 @@ NO_SIGNAL_DB = 0.01
 """Of centred SQNR, at and below which an error is as large as its signal. A constant has 0 dB at most."""
 FLIPS = 0.001
 """Of the integers of a float32 file, those that may differ, and one more: two numbers may tie in float32."""
+NOISE, FLOAT32 = "the noise of", "of this target's float32 file"
+WEIGHT, OPERATION = (
+    "the file holds another weight than the graph", "the file computes something else than the graph"
+)  # fmt: skip
+"""What a reason says where converter or runtime changed something: which of the ways of asking has found it."""
 BATCH_DB = 0.5
 """Of centred SQNR: what rows may lose by going together, where they have less than a bound anyway."""
 
@@ -183,7 +188,7 @@ def _at(batch: AtBatch, record: ArtifactRecord, gates: Gates) -> list[str]:
         *(text for outcome, text in checks if outcome == "fail"),
         *_lost(batch.parity),
         *(
-            f"conversion: the noise of {e.name} is {times(e.ratio)} times that of the same rows by themselves, more "
+            f"{CONVERSION}{NOISE} {e.name} is {times(e.ratio)} times that of the same rows by themselves, more "
             f"than {e.bound:.3g} times ({e.file_db:.1f} dB, {e.expected_db:.1f} dB by themselves)"
             for e in batch.apart
             if e.ratio > e.bound
@@ -207,31 +212,30 @@ def _as_agreed(batch: AtBatch) -> bool:
 
 
 def _conversion(found: Conversion) -> list[str]:
-    whose = "of this target's float32 file"
     failed = [
         *(
-            f"conversion: the noise of {e.name} is {times(e.ratio)} times that of the recipe's own graph, more than "
+            f"{CONVERSION}{NOISE} {e.name} is {times(e.ratio)} times that of the recipe's own graph, more than "
             f"{e.bound:.3g} times ({e.file_db:.1f} dB, expected {e.expected_db:.1f} dB)"
             for e in found.excess
             if e.ratio > e.bound
         ),
         *(
-            f"conversion: the file holds another weight than the graph: {name}, {how}"
+            f"{CONVERSION}{WEIGHT}: {name}, {how}"
             for name, how in (found.weights.differing if found.weights else {}).items()
         ),
         *(
-            f"conversion: {k.name} {whose} is {k.centred_db:.1f} dB, less than {k.bound_db:.1f} dB"
+            f"{CONVERSION}{k.name} {FLOAT32} is {k.centred_db:.1f} dB, less than {k.bound_db:.1f} dB"
             for k in found.float32
             if k.centred_db < k.bound_db
         ),
         *(
-            f"conversion: {a.name} {whose} agrees in {a.share:.1%} of {a.elements}"
+            f"{CONVERSION}{a.name} {FLOAT32} agrees in {a.share:.1%} of {a.elements}"
             for a in found.float32_agreement
             if a.differing > 1 + FLIPS * a.elements
         ),
     ]
     return failed + [
-        f"conversion: the file computes something else than the graph at {name}: {how}"
+        f"{CONVERSION}{OPERATION} at {name}: {how}"
         for name, how in (found.operations.differing if found.operations else {}).items()
     ]
 

@@ -293,6 +293,10 @@ class Conversion:
 
 AT_BATCH = "at a batch of {}: "
 """How a reason begins that holds at a size only."""
+CONVERSION = "conversion: "
+"""How a reason begins, behind that, where converter or runtime changed something."""
+NOT_BELIEVED = "so this one is not believed"
+"""What a reason says where the target's float32 file fails."""
 
 
 @dataclass(frozen=True, kw_only=True)

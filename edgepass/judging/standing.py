@@ -5,13 +5,26 @@ them on another, so figures made of them may differ by TOLERANCE. Time and memor
 manifest names, and only to a factor: noise is no lie.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from edgepass.errors import InputError, first_line
-from edgepass.judging.manifest import GOLDEN, ArtifactRecord, Latency, Manifest, strangers
+from edgepass.judging import gates
+from edgepass.judging.manifest import (
+    AT_BATCH,
+    CONVERSION,
+    GOLDEN,
+    NOT_BELIEVED,
+    ArtifactRecord,
+    Conversion,
+    Excess,
+    Latency,
+    Manifest,
+    strangers,
+)
 from edgepass.runtimes import Array
 
 TOLERANCE_DB = 0.5
@@ -23,6 +36,7 @@ LATENCY, MEMORY = 10.0, 3.0
 """Factors within which a host that does other work may time and take."""
 RUNS = 20
 """The median of fewer runs is that host's noise, and is not held."""
+SIZED = re.compile(AT_BATCH.format(r"(\d+)"))
 
 
 def of_record(said: ArtifactRecord, found: ArtifactRecord, *, same_data: bool, same_host: bool) -> Iterator[str]:
@@ -34,6 +48,8 @@ def of_record(said: ArtifactRecord, found: ArtifactRecord, *, same_data: bool, s
         yield f"{said.file} is not the file that the manifest tells of: its content hash differs"
     if said.verdict == "pass" and found.verdict == "fail":
         yield "the manifest says that it passes, and it fails"
+    if said.verdict == "fail" and (why := next(_unasked(said, found), "")):
+        yield f"it failed when it was exported, by what is not asked again here: {why}"
     if same_data:
         yield from _of_outputs(said, found, same_host=same_host)
     if same_host and said.latency and found.latency and _comparable(said.latency, found.latency):
@@ -105,6 +121,34 @@ def read_golden(folder: Path) -> dict[str, Array]:
         return load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {first_line(error)}; export again") from None
+
+
+def _unasked(said: ArtifactRecord, found: ArtifactRecord) -> Iterator[str]:
+    """Reasons of the old record that tell of the conversion, or of another size of a batch, and were not asked now.
+
+    What only an export has, the target's float32 file above all, is no ground for another verdict than its own.
+    """
+    again = {batch.size: batch for batch in found.batches}
+    for reason in said.reasons:
+        text, asked, lost = reason, _asked(found.conversion), False
+        if at := SIZED.match(reason):
+            batch = again.get(int(at[1]))
+            text, lost = reason[at.end() :], batch is None
+            asked = _asked(batch.conversion, batch.apart) if batch else []
+        converted = text.startswith(CONVERSION) and not any(words in text for words in asked)
+        if lost or converted or NOT_BELIEVED in text:
+            yield reason
+
+
+def _asked(found: Conversion | None, apart: Sequence[Excess] = ()) -> list[str]:
+    """What reasons say that were asked for."""
+    ways = {
+        gates.NOISE: bool(apart or (found and found.excess)),
+        gates.WEIGHT: bool(found and found.weights),
+        gates.FLOAT32: bool(found and (found.float32 or found.float32_agreement)),
+        gates.OPERATION: bool(found and found.operations and found.operations.compared),
+    }
+    return [words for words, asked in ways.items() if asked]
 
 
 def _of_outputs(said: ArtifactRecord, found: ArtifactRecord, *, same_host: bool) -> Iterator[str]:

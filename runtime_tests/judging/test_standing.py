@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 from safetensors.numpy import load_file, save
 
 from edgepass.errors import BAD_INPUT, GATE_FAILED, NOT_EVALUATED, OK
-from edgepass.judging import files, manifest
+from edgepass.judging import files, manifest, standing
+from edgepass.judging.manifest import AtBatch, Conversion, Excess, WeightValues
 from runtime_tests.conftest import Done
+from runtime_tests.report.manifests import an_artifact
 
 Cli = Callable[..., Done]
 
@@ -99,6 +102,51 @@ def test_the_gates_of_the_manifest_are_applied_again(edgepass: Cli, out: Path) -
     assert "more than 100" in " ".join(done.out.split())
     edited(out, lambda made: made["gates"].update(max_size=100.0, max_sise=1.0))
     assert "no gate 'max_sise'" in edgepass("validate", out, "--trust").sentence
+
+
+@pytest.mark.export
+def test_an_export_that_failed_by_what_is_not_asked_again_stays_failed(edgepass: Cli, out: Path) -> None:
+    """By a rule on the conversion; a bound of the user's is another matter, and so is what is asked again."""
+    why = "conversion: output_0 of this target's float32 file is 20.0 dB, less than 80.0 dB"
+    edited(out, lambda made: made["artifacts"][0].update(verdict="fail", reasons=[why]))
+    done = edgepass("validate", out, "--trust", "--json")
+    assert done.code == GATE_FAILED, done.out
+    (found,) = json.loads(done.out)["artifacts"]
+    assert found["reasons"] == [f"it failed when it was exported, by what is not asked again here: {why}"]
+    edited(out, lambda made: made["artifacts"][0].update(reasons=["file size is 8 kB, more than 1 kB"]))
+    assert edgepass("validate", out, "--trust").code == OK
+
+
+NOISE = "conversion: the noise of output_0 is 9 times that of the recipe's own graph, more than 4 times"
+WEIGHT = "conversion: the file holds another weight than the graph: 0.weight, it is transposed"
+OPERATION = "conversion: the file computes something else than the graph at body: sub: it is off by 9 steps"
+BELIEVED = "the float32 model cannot be had as a file of onnx, so this one is not believed: m.onnx does not run"
+TOGETHER = "conversion: the noise of output_0 is 9 times that of the same rows by themselves, more than 4 times"
+
+
+@pytest.mark.parametrize(
+    ("reason", "kept"),
+    [
+        (NOISE, False),
+        (WEIGHT, False),
+        (OPERATION, True),
+        (BELIEVED, True),
+        ("conversion: in the words of another version", True),
+        ("loss: SQNR of output_0 is 3.0 dB, less than 15.0 dB", False),
+        (f"at a batch of 3: {TOGETHER}", False),
+        (f"at a batch of 3: {OPERATION}", True),
+        ("at a batch of 3: the file takes 2 rows", False),
+        ("at a batch of 5: the file takes 2 rows", True),
+    ],
+)
+def test_a_reason_is_kept_where_nothing_asks_for_it_again(reason: str, kept: bool) -> None:
+    excess = Excess(name="output_0", file_db=36.0, expected_db=36.1, ratio=1.02, bound=1.6)
+    asked = Conversion(excess=[excess], weights=WeightValues(compared=2))
+    found = replace(an_artifact("onnx", "fp32"), conversion=asked, batches=[AtBatch(size=3, rows=6, apart=[excess])])
+    said = replace(found, verdict="fail", reasons=["file size is 8 kB, more than 1 kB", reason])
+    told = list(standing.of_record(said, found, same_data=True, same_host=True))
+    assert told == ([f"it failed when it was exported, by what is not asked again here: {reason}"] if kept else [])
+    assert not list(standing.of_record(replace(said, verdict="pass"), found, same_data=True, same_host=True))
 
 
 @pytest.mark.export
