@@ -115,7 +115,7 @@ def _held(
     changed = standing.of_data(made, again)
     records: list[ArtifactRecord] = []
     for said, found in zip([a for a in made.artifacts if a.file], again.artifacts, strict=True):
-        why = list(standing.of_record(said, found, same_data="evaluation" not in changed, same_host=same_host))
+        why = list(standing.of_record(said, found, changed=changed, same_host=same_host))
         if (target := _target(folder / said.file)) != said.target:
             why.append(f"the manifest says that it is of the target {said.target!r}, and it is of {target!r}")
         records.append(replace(found, verdict="fail", reasons=[*why, *found.reasons]) if why else found)

@@ -6,7 +6,7 @@ manifest names, and only to a factor: noise is no lie.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +23,16 @@ from edgepass.judging.manifest import (
     Excess,
     Latency,
     Manifest,
+    Metric,
     strangers,
 )
+from edgepass.judging.parity import SQNR_CAP_DB, Parity
 from edgepass.runtimes import Array
 
 TOLERANCE_DB = 0.5
+FLOAT_DB = 80.0
+"""From here on noise is that of float32, which another order of sums changes: by no more than what follows."""
+FLOAT_HERE_DB, FLOAT_THERE_DB = 6.0, 20.0
 TOLERANCE = 0.01
 """Relative, of metrics, of the largest error, and of golden outputs where another host made them."""
 EXACT = 1e-5
@@ -39,8 +44,13 @@ RUNS = 20
 SIZED = re.compile(AT_BATCH.format(r"(\d+)"))
 
 
-def of_record(said: ArtifactRecord, found: ArtifactRecord, *, same_data: bool, same_host: bool) -> Iterator[str]:
-    """A sentence for each figure of the record `said` that the new one contradicts."""
+def of_record(
+    said: ArtifactRecord, found: ArtifactRecord, *, changed: Collection[str], same_host: bool
+) -> Iterator[str]:
+    """A sentence for each figure of the record `said` that the new one contradicts.
+
+    changed: the roles of data that are not those of the manifest.
+    """
     read = found.content_sha256 != ""  # one whose runtime is not installed is not
     if read and said.bytes != found.bytes:
         yield _differs("its size", f"{said.bytes} bytes", f"{found.bytes} bytes")
@@ -50,8 +60,12 @@ def of_record(said: ArtifactRecord, found: ArtifactRecord, *, same_data: bool, s
         yield "the manifest says that it passes, and it fails"
     if said.verdict == "fail" and (why := next(_unasked(said, found), "")):
         yield f"it failed when it was exported, by what is not asked again here: {why}"
-    if same_data:
+    yield from _of_contents(said, found)
+    if "evaluation" not in changed:
         yield from _of_outputs(said, found, same_host=same_host)
+    if same_host and not changed and said.loss and found.loss:  # the graph's roundings follow the calibration's sums
+        what = "the expected loss"
+        yield from _of_ratio(what, said.loss.expected_db, found.loss.expected_db, same_host=same_host)
     if same_host and said.latency and found.latency and _comparable(said.latency, found.latency):
         yield from _of_noise("its median latency in microseconds", said.latency.p50_us, found.latency.p50_us, LATENCY)
     if same_host and said.memory and found.memory and said.memory.peak_bytes and found.memory.peak_bytes:
@@ -153,31 +167,83 @@ def _asked(found: Conversion | None, apart: Sequence[Excess] = ()) -> list[str]:
 
 def _of_outputs(said: ArtifactRecord, found: ArtifactRecord, *, same_host: bool) -> Iterator[str]:
     if said.parity and found.parity:
-        if abs(said.parity.sqnr_db - found.parity.sqnr_db) > _decibels(found.parity.sqnr_db, same_host=same_host):
-            yield _differs("its SQNR", f"{said.parity.sqnr_db:.1f} dB", f"{found.parity.sqnr_db:.1f} dB")
-        if said.parity.samples != found.parity.samples:
-            yield _differs("its number of samples", str(said.parity.samples), str(found.parity.samples))
+        yield from _of_parity("", said.parity, found.parity, same_host=same_host)
         if abs(said.parity.cosine - found.parity.cosine) > TOLERANCE:
             yield _differs("its cosine", f"{said.parity.cosine:.4f}", f"{found.parity.cosine:.4f}")
     again = {batch.size: batch for batch in found.batches}
     for batch in said.batches:
         before, now = batch.parity, again[batch.size].parity if batch.size in again else None
-        if before and now and abs(before.sqnr_db - now.sqnr_db) > _decibels(now.sqnr_db, same_host=same_host):
-            yield _differs(f"its SQNR at a batch of {batch.size}", f"{before.sqnr_db:.1f} dB", f"{now.sqnr_db:.1f} dB")
+        if before and now:
+            yield from _of_parity(f" at a batch of {batch.size}", before, now, same_host=same_host)
+    if said.ranking and found.ranking:
+        old, new = ((r.flips, r.answers) for r in (said.ranking, found.ranking))
+        yield from _of_counts("its classes that are others", old, new)
+    if said.loss and found.loss:
+        yield from _of_ratio("its loss", said.loss.file_db, found.loss.file_db, same_host=same_host)
     if said.metric and found.metric and said.metric.name == found.metric.name:
-        for what, old, new in (
-            (said.metric.name, said.metric.value, found.metric.value),
-            (f"the float model's {said.metric.name}", said.metric.reference, found.metric.reference),
-        ):
-            if abs(old - new) > TOLERANCE * max(abs(old), abs(new)):
-                yield _differs(what, f"{old:.6g}", f"{new:.6g}")
+        yield from _of_metric(said.metric, found.metric, same_host=same_host)
 
 
-def _decibels(level: float, *, same_host: bool) -> float:
-    """Float32 noise is not the same noise in the kernels of two hosts; that of a number format is."""
-    if level < 80.0:
-        return TOLERANCE_DB
-    return 6.0 if same_host else 20.0
+def _of_parity(where: str, said: Parity, found: Parity, *, same_host: bool) -> Iterator[str]:
+    yield from _of_ratio(f"its SQNR{where}", said.sqnr_db, found.sqnr_db, same_host=same_host)
+    if said.samples != found.samples:
+        yield _differs(f"its number of samples{where}", str(said.samples), str(found.samples))
+    yield from _of_ratio(f"its centred SQNR{where}", said.centred_db, found.centred_db, same_host=same_host)
+    for old, new in zip(said.outputs, found.outputs, strict=False):
+        if old.whole and new.whole:
+            what = f"its centred SQNR of {new.name}{where}"
+            yield from _of_ratio(what, old.whole.centred_db, new.whole.centred_db, same_host=same_host)
+        if old.agreement and new.agreement:
+            counts = ((a.differing, a.elements) for a in (old.agreement, new.agreement))
+            yield from _of_counts(f"its integers of {new.name}{where} that are others", *counts)
+
+
+def _of_metric(said: Metric, found: Metric, *, same_host: bool) -> Iterator[str]:
+    """Of single samples nothing is held where another host has other roundings."""
+    for what, old, new in (
+        (said.name, said.value, found.value),
+        (f"the float model's {said.name}", said.reference, found.reference),
+    ):
+        if abs(old - new) > TOLERANCE * max(abs(old), abs(new)):
+            yield _differs(what, f"{old:.6g}", f"{new:.6g}")
+    if same_host and said.interval and found.interval:
+        pairs = list(zip(said.interval, found.interval, strict=True))
+        if any(abs(old - new) > TOLERANCE * max(1.0, abs(old), abs(new)) for old, new in pairs):
+            told = (f"{100 * low:.3g} to {100 * high:.3g} %" for low, high in (said.interval, found.interval))
+            yield _differs("the 95 % interval of its drop", *told)
+    before, now = said.not_worse, found.not_worse
+    if same_host and before is not None and now is not None and abs(before - now) > TOLERANCE:
+        yield _differs("its share of samples that are not worse", f"{before:.1%}", f"{now:.1%}")
+
+
+def _of_contents(said: ArtifactRecord, found: ArtifactRecord) -> Iterator[str]:
+    """What is of the file alone, and of the metric whatever the data."""
+    old, new = said.delegated_flops, found.delegated_flops
+    if old is not None and new is not None and abs(old - new) > TOLERANCE:
+        yield _differs("its delegated share", f"{old:.1%}", f"{new:.1%}")
+    old, new = (a.coverage if a else None for a in (said.audit, found.audit))
+    if old is not None and new is not None and old != new:
+        yield _differs("its audited coverage", f"{old:.6%}", f"{new:.6%}")
+    before, now = said.metric, found.metric
+    if before and now and before.name == now.name and before.higher_is_better != now.higher_is_better:
+        better, worse = ("higher", "lower") if before.higher_is_better else ("lower", "higher")
+        yield f"the manifest says that a {better} {before.name} is better, and a {worse} one is"
+
+
+def _of_ratio(what: str, said: float | None, found: float | None, *, same_host: bool) -> Iterator[str]:
+    """Decibels. Float32 noise is not the same noise in the kernels of two hosts, or none at all in those of one."""
+    if said is None or found is None:
+        return
+    most = TOLERANCE_DB if found < FLOAT_DB else FLOAT_HERE_DB if same_host else FLOAT_THERE_DB
+    equal = not same_host and max(said, found) >= SQNR_CAP_DB and min(said, found) >= FLOAT_DB
+    if abs(said - found) > most and not equal:
+        yield _differs(what, f"{said:.1f} dB", f"{found:.1f} dB")
+
+
+def _of_counts(what: str, said: tuple[int, int], found: tuple[int, int]) -> Iterator[str]:
+    """How many of how many; two numbers may tie, so one more or less says nothing."""
+    if said[1] != found[1] or abs(said[0] - found[0]) > 1 + TOLERANCE * found[1]:
+        yield _differs(f"the number of {what}", *(f"{count} of {whole}" for count, whole in (said, found)))
 
 
 def _comparable(old: Latency, new: Latency) -> bool:

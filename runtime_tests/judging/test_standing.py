@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import onnx.numpy_helper
@@ -14,7 +15,17 @@ from safetensors.numpy import load_file, save
 
 from edgepass.errors import BAD_INPUT, GATE_FAILED, NOT_EVALUATED, OK
 from edgepass.judging import files, manifest, standing
-from edgepass.judging.manifest import AtBatch, Conversion, Excess, WeightValues
+from edgepass.judging.manifest import (
+    ArtifactRecord,
+    AtBatch,
+    Conversion,
+    Excess,
+    Loss,
+    Metric,
+    Ranking,
+    WeightValues,
+)
+from edgepass.judging.parity import Agreement, OutputParity, Parity, Slice
 from runtime_tests.conftest import Done
 from runtime_tests.report.manifests import an_artifact
 
@@ -95,6 +106,37 @@ def test_every_figure_that_no_longer_holds_is_said(edgepass: Cli, out: Path) -> 
 
 
 @pytest.mark.export
+def test_the_figures_that_judge_are_said(edgepass: Cli, out: Path) -> None:
+    def lies(made: Any) -> None:
+        (record,) = made["artifacts"]
+        record["parity"]["centred_db"] -= 50
+        record["parity"]["outputs"][0]["whole"]["centred_db"] -= 40
+        record["loss"].update(file_db=30.0, expected_db=30.0)
+        record["metric"].update(higher_is_better=True, interval=[-0.5, 0.5], not_worse=0.5)
+        record["audit"]["coverage"] = 0.5
+
+    edited(out, lies)
+    done = edgepass("validate", out, "--trust", "--json")
+    assert done.code == GATE_FAILED, done.err
+    said = json.loads(done.out)["artifacts"][0]["reasons"]
+    for sentence, reason in zip(
+        (
+            "its audited coverage is",
+            "a higher mse is better",
+            "its centred SQNR is",
+            "its centred SQNR of output_0 is",
+            "its loss is",
+            "the 95 % interval of its drop",
+            "its share of samples that are not worse is",
+            "the expected loss is",
+        ),
+        said,
+        strict=True,
+    ):
+        assert sentence in reason, said
+
+
+@pytest.mark.export
 def test_the_gates_of_the_manifest_are_applied_again(edgepass: Cli, out: Path) -> None:
     edited(out, lambda made: made["gates"].update(max_size=100.0))
     done = edgepass("validate", out, "--trust")
@@ -144,9 +186,112 @@ def test_a_reason_is_kept_where_nothing_asks_for_it_again(reason: str, kept: boo
     asked = Conversion(excess=[excess], weights=WeightValues(compared=2))
     found = replace(an_artifact("onnx", "fp32"), conversion=asked, batches=[AtBatch(size=3, rows=6, apart=[excess])])
     said = replace(found, verdict="fail", reasons=["file size is 8 kB, more than 1 kB", reason])
-    told = list(standing.of_record(said, found, same_data=True, same_host=True))
+    told = list(standing.of_record(said, found, changed=[], same_host=True))
     assert told == ([f"it failed when it was exported, by what is not asked again here: {reason}"] if kept else [])
-    assert not list(standing.of_record(replace(said, verdict="pass"), found, same_data=True, same_host=True))
+    assert not list(standing.of_record(replace(said, verdict="pass"), found, changed=[], same_host=True))
+
+
+SLICE = Slice(name="output_0", centred_db=35.0, ceiling_db=150.0, scale="own spread")
+RECORD = replace(
+    an_artifact("executorch", "static_wi8_ai8"),
+    parity=Parity(
+        max_abs=0.1,
+        sqnr_db=36.0,
+        cosine=1.0,
+        samples=64,
+        centred_db=35.0,
+        outputs=[
+            OutputParity(name="output_0", max_abs=0.1, sqnr_db=36.0, cosine=1.0, whole=SLICE),
+            OutputParity(
+                name="output_1",
+                max_abs=1.0,
+                sqnr_db=40.0,
+                cosine=1.0,
+                agreement=Agreement(name="output_1", differing=3, elements=64, constant=40),
+            ),
+        ],
+    ),
+    ranking=Ranking(name="output_0", answers=64, flips=2),
+    loss=Loss(file_db=35.0, expected_db=35.2, samples=64),
+    metric=Metric(
+        name="mse", reference=2.0, value=2.02, higher_is_better=False, samples=64, interval=(0.002, 0.02), not_worse=0.4
+    ),
+)
+
+
+def changed(path: str, value: Any) -> ArtifactRecord:
+    """The record with the figure at `path`, "metric.value", another."""
+    made = msgspec.to_builtins(RECORD)
+    at = made
+    *way, last = path.split(".")
+    for step in way:
+        at = at[int(step) if step.isdecimal() else step]
+    at[last] = value
+    return msgspec.convert(made, ArtifactRecord)
+
+
+EVERYWHERE, HERE, ON_DATA, CALIBRATED = (True, True), (True, False), ["evaluation"], ["calibration"]
+
+
+@pytest.mark.parametrize(
+    ("path", "lie", "truth", "hosts", "data"),
+    [
+        ("parity.centred_db", 37.0, 35.3, EVERYWHERE, ON_DATA),
+        ("parity.outputs.0.whole.centred_db", 37.0, 35.3, EVERYWHERE, ON_DATA),
+        ("parity.outputs.1.agreement.differing", 0, 4, EVERYWHERE, ON_DATA),
+        ("ranking.flips", 0, 3, EVERYWHERE, ON_DATA),
+        ("loss.file_db", 37.0, 35.3, EVERYWHERE, ON_DATA),
+        ("loss.expected_db", 37.0, 35.5, HERE, [*ON_DATA, *CALIBRATED]),
+        ("metric.interval", [-0.02, 0.002], [0.004, 0.021], HERE, ON_DATA),
+        ("metric.not_worse", 0.9, 0.405, HERE, ON_DATA),
+        ("metric.higher_is_better", True, False, EVERYWHERE, []),
+        ("delegated_flops", 0.5, 0.975, EVERYWHERE, []),
+        ("audit.coverage", 1.0, 0.9998, EVERYWHERE, []),
+    ],
+)
+def test_a_figure_that_judges_is_held(
+    path: str, lie: Any, truth: Any, hosts: tuple[bool, bool], data: list[str]
+) -> None:
+    """Where it is near it stands; what another host or other data move is not held there."""
+
+    def told(said: ArtifactRecord, found: ArtifactRecord, *, same_host: bool = True, other: str = "") -> list[str]:
+        return list(standing.of_record(said, found, changed=[other] if other else [], same_host=same_host))
+
+    said = changed(path, lie)
+    assert [bool(told(said, RECORD, same_host=same)) for same in (True, False)] == list(hosts)
+    assert [role for role in ("evaluation", "calibration") if not told(said, RECORD, other=role)] == data
+    for same in (True, False):
+        assert not told(changed(path, truth), RECORD, same_host=same)
+        assert not told(RECORD, RECORD, same_host=same)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "parity.centred_db",
+        "parity.outputs.0.whole",
+        "parity.outputs.1.agreement",
+        "ranking",
+        "loss",
+        "loss.file_db",
+        "loss.expected_db",
+        "metric.interval",
+        "metric.not_worse",
+        "delegated_flops",
+        "audit",
+        "audit.coverage",
+    ],
+)
+def test_a_figure_that_a_side_has_none_of_is_not_held(path: str) -> None:
+    none = changed(path, None)
+    for said, found in ((none, RECORD), (RECORD, none)):
+        assert not list(standing.of_record(said, found, changed=[], same_host=True))
+
+
+def test_float32_that_is_equal_bit_for_bit_is_so_on_one_host() -> None:
+    said, found = changed("parity.sqnr_db", 200.0), changed("parity.sqnr_db", 128.0)
+    assert list(standing.of_record(said, found, changed=[], same_host=True))
+    assert not list(standing.of_record(said, found, changed=[], same_host=False))
 
 
 @pytest.mark.export
