@@ -66,6 +66,8 @@ def compare(stated: Sequence[Stated], weights: Sequence[Weight], values: Sequenc
         rest = [found for found in stock[key] if id(found) not in taken]
         if key in unread:
             uncompared[want.name] = f"the values of {unread[key]} are not read"
+        elif not key:
+            uncompared[want.name] = "it is a single number, of which a file holds many"
         elif not rest:
             uncompared[want.name] = "the file holds no further constant of its dimensions"
         else:
@@ -133,7 +135,7 @@ def _how(want: Stated, found: _Found) -> str:
     # The form and the order that are nearest.
     x, y, most = min(_pairs(want, found), key=lambda pair: float(np.abs(pair[0] - pair[1]).mean()))
     channels = x.reshape(len(x), -1), y.reshape(len(y), -1), most.reshape(len(most), -1)
-    off = np.atleast_1d((np.abs(channels[0] - channels[1]) > channels[2]).any(1))
+    off = (np.abs(channels[0] - channels[1]) > channels[2]).any(1)
     if not channels[1][off].any():
         return f"{off.sum()} of its {len(off)} channels are zero"
     norm = np.maximum((channels[0] ** 2).sum(1), np.finfo(np.float32).tiny)

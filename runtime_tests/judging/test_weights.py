@@ -90,6 +90,20 @@ def test_values_that_are_not_read_are_not_compared() -> None:
     assert found == WeightValues(compared=0, uncompared={"a": "the values of constant 7 are not read"})
 
 
+def test_a_weight_of_one_number_is_not_held_against_any_other_number() -> None:
+    """Of a single number a file holds many: epsilons, scales, what a folded layer became."""
+    model = normal(1, 1)
+    stated = [Stated(name="l", layout="OI", forms=(model,))]
+    for epsilon in (np.float32([1e-5]), np.float32(1e-5).reshape(()), np.float32([[1e-5]])):
+        alone = weights.compare(stated, [weight(epsilon, None)], [epsilon])
+        assert alone == WeightValues(compared=0, uncompared={"l": "it is a single number, of which a file holds many"})
+        both = [epsilon, model]
+        assert weights.compare(stated, [weight(w, None) for w in both], both) == WeightValues(compared=1)
+    whole = Stated(name="c", layout="OIW", forms=(normal(1, 1, 1),))
+    given_as = replace(weight(normal(1, 1, 1, seed=3), "OIW", "int8"), granularity="per-channel")
+    assert not weights.compare([whole], [given_as], [normal(1, 1, 1, seed=3)]).differing
+
+
 @given(st.integers(0, 2**16), st.sampled_from([1e-30, 1e-3, 1.0, 1e4]))
 def test_rounding_is_no_difference(seed: int, size: float) -> None:
     """Of float16, and of a converter's own int8 grid; a grid of half as many steps is one."""
