@@ -226,16 +226,12 @@ def judge(
             judged.append((asked, []))
             continue
         say(f"judging {asked.path.name}")
-        stick = yardsticks.get(asked.target)
         try:
-            record, outputs = verdict.judge(asked, standard, bounds, None if isinstance(stick, str) else stick)
+            record, outputs = verdict.judge(asked, standard, bounds, yardsticks.get(asked.target))
             run += 1
         except MissingExtraError as error:
             absent.append(error)
             record, outputs = verdict.unjudged(asked, str(error)), []
-        # A float32 file is its own yardstick, and has said itself why it fails.
-        if isinstance(stick, str) and record.recipe != "fp32":
-            record = verdict.failed(record, stick)
         judged.append((record, outputs))
     if absent and not run:
         raise together(absent)

@@ -50,14 +50,21 @@ def measure_float(path: Path, runtime: str, standard: Standard) -> Yardstick:
 
 
 def judge(
-    candidate: Candidate, standard: Standard, bounds: Gates, yardstick: Yardstick | None = None
+    candidate: Candidate, standard: Standard, bounds: Gates, yardstick: Yardstick | str | None = None
 ) -> tuple[ArtifactRecord, list[Array]]:
     """The record of one file, and its outputs on the evaluation samples.
 
     `bounds` are the user's; the recipe's own hold where those say nothing and where there is something to measure.
+    `yardstick`: a sentence where the target fails at the float32 model, for which all its other files fail.
     A file that its runtime cannot survive is a failed record, not an error: the others are still judged. Of one that
     nothing here can run, what it holds is judged, and its bounds on outputs are not evaluated.
     """
+    if isinstance(yardstick, str):
+        record, outputs = judge(candidate, standard, bounds)
+        # A float32 file is its own yardstick, and has said itself why it fails.
+        if budgets.scheme_of(candidate) != "float32":
+            record = replace(record, verdict="fail", reasons=[yardstick, *record.reasons])
+        return record, outputs
     path = candidate.path
     recipe = candidate.recipe.name if candidate.recipe else "unknown"
     record = ArtifactRecord(
@@ -122,7 +129,7 @@ def judge(
             *unmeasured,
             *batches.notes(varied),
             *interface.notes(seen),
-            *_slower(measured.latency, yardstick, recipe),
+            *_slower(measured.latency, yardstick, candidate.recipe),
         ],
     )
     applied = applicable(record, bounds, candidate.recipe)
@@ -182,11 +189,6 @@ def unjudged(candidate: Candidate, why: str) -> ArtifactRecord:
         fallbacks=list(candidate.fallbacks),
         notes=list(candidate.notes),
     )
-
-
-def failed(record: ArtifactRecord, why: str) -> ArtifactRecord:
-    """The record as a failed one, for a reason that comes before its own."""
-    return replace(record, verdict="fail", reasons=[why, *record.reasons])
 
 
 def _unrun(record: ArtifactRecord, candidate: Candidate, bounds: Gates, why: str) -> ArtifactRecord:
@@ -315,10 +317,12 @@ def _ranking(standard: Standard, outputs: list[Array]) -> Ranking | None:
     return ranking.compare(truth.reference, actual, axes[0], f"output_{number}")
 
 
-def _slower(latency: Latency, yardstick: Yardstick | None, recipe: str) -> list[str]:
+def _slower(latency: Latency, yardstick: Yardstick | None, recipe: Recipe | None) -> list[str]:
     """Said where a file's median is above what 95% of the float model's runs take: anything less is noise."""
     comparable = yardstick is not None and latency.evidence != "reference executor"
-    if yardstick is None or not comparable or latency.p50_us <= yardstick.p95_us or recipe == "fp32":
+    if yardstick is None or not comparable or latency.p50_us <= yardstick.p95_us:
+        return []
+    if recipe is None or recipe.scheme == "float32":
         return []
     ratio = three(latency.p50_us / yardstick.p50_us)
-    return [f"{recipe} takes {ratio} times as long here as float32 in the same runtime ({latency.evidence})"]
+    return [f"{recipe.name} takes {ratio} times as long here as float32 in the same runtime ({latency.evidence})"]

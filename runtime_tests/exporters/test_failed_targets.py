@@ -3,10 +3,18 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from edgepass.errors import BAD_INPUT, GATE_FAILED
-from edgepass.judging import manifest
+from edgepass import pipeline
+from edgepass.errors import BAD_INPUT, GATE_FAILED, ArtifactError
+from edgepass.judging import manifest, verdict
+from edgepass.judging.candidate import Candidate, Standard, Yardstick
+from edgepass.judging.gates import Gates
+from edgepass.judging.manifest import Latency
+from edgepass.quantize.recipe import Recipe, Scheme
+from edgepass.runtimes import _child
+from edgepass.task import Samples
 from runtime_tests.conftest import Done
 
 Cli = Callable[..., Done]
@@ -61,6 +69,34 @@ def test_a_target_that_fails_costs_the_others_nothing(edgepass: Cli, tmp_path: P
     again = edgepass("validate", out, "--trust")
     assert again.code == GATE_FAILED, again.err
     assert "dynamic_wi8_afp32" in " ".join(again.out.split())
+
+
+@pytest.mark.parametrize(("scheme", "believed"), [("static", False), ("float32", True)])
+def test_a_float32_file_is_its_own_yardstick_whatever_its_name(
+    scheme: Scheme, believed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise ArtifactError("m.onnx does not run")
+
+    monkeypatch.setattr(_child, "run", fails)
+    (tmp_path / "m.onnx").write_bytes(b"")
+    chosen = Recipe(name="fp32" if scheme == "static" else "mine", summary="", scheme=scheme, weights="int8")
+    file = Candidate(path=tmp_path / "m.onnx", target="onnx", runtime="onnx", recipe=chosen)
+    zeros = np.zeros((2, 1, 3), np.float32)
+    standard = Standard(samples=Samples(inputs=[zeros]), reference=[zeros], score=None)
+    why = "the float32 model cannot be had as a file of onnx, so this one is not believed: it does not run"
+    ((record, _),) = pipeline.judge([file], standard, Gates(), {"onnx": why})
+    assert record.reasons == [*([] if believed else [why]), "m.onnx does not run"]
+
+
+@pytest.mark.parametrize(("scheme", "told"), [("static", True), ("float32", False)])
+def test_what_is_slower_than_float32_is_told_by_its_scheme(scheme: Scheme, told: bool) -> None:
+    chosen = Recipe(name="fp32" if scheme == "static" else "mine", summary="", scheme=scheme, weights="int8")
+    latency = Latency(p50_us=30.0, p95_us=40.0, threads=1, runs=200, evidence="host runtime")
+    stick = Yardstick(bytes=1, peak_bytes=1, p50_us=10.0, p95_us=20.0)
+    assert verdict._slower(latency, stick, chosen) == (
+        ["fp32 takes 3 times as long here as float32 in the same runtime (host runtime)"] if told else []
+    )
 
 
 def test_what_no_target_can_do_is_refused_before_anything_is_loaded(edgepass: Cli, tmp_path: Path) -> None:

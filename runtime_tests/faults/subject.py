@@ -166,9 +166,7 @@ class Subject(Prepared):
 
     def judge(self, candidate: Candidate, stick: Yardstick | str | None) -> Found:
         """As an export does."""
-        record, _ = verdict.judge(candidate, self.standard, Gates(), None if isinstance(stick, str) else stick)
-        if isinstance(stick, str) and record.recipe != "fp32":
-            record = verdict.failed(record, stick)
+        record, _ = verdict.judge(candidate, self.standard, Gates(), stick)
         return Found(verdict=record.verdict, reasons=tuple(record.reasons))
 
     def sound(self) -> Iterator[tuple[str, Found]]:
