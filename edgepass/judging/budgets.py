@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from edgepass.judging import expected, operations, parity, weights
 from edgepass.judging.candidate import Candidate, Standard, Yardstick
-from edgepass.judging.manifest import Conversion, Loss, WeightValues
+from edgepass.judging.manifest import Conversion, Loss, Operations, WeightValues
 from edgepass.quantize.recipe import Scheme
 from edgepass.runtimes import Array, Contents
 from edgepass.runtimes._child import Measurement
@@ -43,12 +43,18 @@ def conversion(
 
 
 def with_operations(
-    found: Conversion | None, tensors: operations.Tensors | None, measured: Measurement
+    found: Conversion | None,
+    graph: operations.Graph | None,
+    tensors: operations.Tensors | None,
+    measured: Measurement,
 ) -> Conversion | None:
-    """With how the file computes between the int8 tensors of a static recipe."""
-    if tensors is None:
+    """With how the file computes between the int8 tensors of a static recipe, `tensors` of its `graph`, or why not."""
+    if tensors is not None:
+        compared = operations.compare(tensors, measured.steps, measured.parts, measured.steps_note)
+    elif graph is not None and graph.note:
+        compared = Operations(compared=0, note=graph.note)
+    else:
         return found
-    compared = operations.compare(tensors, measured.steps, measured.parts, measured.steps_note)
     return replace(found or Conversion(), operations=compared)
 
 

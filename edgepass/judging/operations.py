@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 
+from edgepass.errors import first_line
 from edgepass.judging.manifest import Operations
 from edgepass.quantize.pt2e import module_path
 from edgepass.runtimes import Array
@@ -56,6 +57,8 @@ class Graph:
         self._graph = graph
         self._tensors: Tensors | None = None
         self._tried = False
+        self.note = ""
+        """Why there are no tensors, where torch cannot run it."""
 
     def tensors(self, samples: Samples) -> Tensors | None:
         """Its int8 tensors; None where it has none, or where torch cannot run it."""
@@ -65,8 +68,8 @@ class Graph:
                 graph = self._graph()
                 assert isinstance(graph, GraphModule)
                 self._tensors = _tensors(graph, samples.spread(ROWS))
-            except Exception:  # whatever torch raises for an operation that it lacks; what it costs says so already
-                self._tensors = None
+            except Exception as error:  # whatever torch raises for an operation that it lacks
+                self.note = f"torch cannot run the recipe's own graph: {first_line(error)}"
         return self._tensors
 
 

@@ -112,7 +112,7 @@ def judge(
         parity=parity.of(standard.reference, outputs),
         ranking=_ranking(standard, outputs),
         loss=budgets.loss(candidate, standard, outputs),
-        conversion=budgets.with_operations(changed, tensors, measured),
+        conversion=budgets.with_operations(changed, candidate.graph, tensors, measured),
         metric=metric,
         memory=Memory(
             planned_bytes=contents.planned_bytes,

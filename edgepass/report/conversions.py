@@ -30,7 +30,7 @@ def changed(manifest: Manifest) -> Finding:
             target,
             f"{times(excess.ratio)} \N{MULTIPLICATION SIGN}" if excess else "-",
             decibels(kept.centred_db) if kept else "-",
-            f"{_others(weights)} differ" if _others(weights) else "equal" if weights else "-",
+            f"{_others(weights)} differ" if _others(weights) else "equal" if any(w.compared for w in weights) else "-",
         )
         rows.append(Row(cells=cells, bad=bad))
     if not rows:
@@ -40,7 +40,7 @@ def changed(manifest: Manifest) -> Finding:
     said = [
         f"Noise: of a file over that of the recipe's own graph, at most {three(most)} times." if most else "",
         f"Float32: the target's file in float32 against the model, at least {decibels(least)}." if least else "",
-        "Weights: those in the file against the graph's." if known else "",
+        f"Weights: those in the file against the graph's{_uncompared(manifest)}." if known else "",
         _operations(manifest),
         _batches(manifest),
     ]
@@ -51,6 +51,13 @@ def changed(manifest: Manifest) -> Finding:
         rows=rows,
         detail=" ".join(filter(None, said)),
     )
+
+
+def _uncompared(manifest: Manifest) -> str:
+    """How many weights of files were not found, or not read."""
+    found = [a.conversion.weights for a in manifest.artifacts if a.conversion and a.conversion.weights]
+    missed = sum(len(each.uncompared) for each in found)
+    return f"; {missed:,} of {missed + sum(each.compared for each in found):,} were not compared" if missed else ""
 
 
 def _operations(manifest: Manifest) -> str:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from edgepass import exporters, runtimes
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture, quiet
-from edgepass.judging import gates, operations
+from edgepass.judging import budgets, gates, operations
 from edgepass.judging.gates import Gates
-from edgepass.judging.manifest import ArtifactRecord, Conversion, Operations
+from edgepass.judging.manifest import ArtifactRecord, Conversion, Latency, Operations
 from edgepass.quantize import recipe
 from edgepass.runtimes import Array, Place, _child, _worker
 from edgepass.runtimes._cut import follow
@@ -155,6 +155,21 @@ def test_what_only_moves_numbers_is_not_taken_for_another_order_of_them() -> Non
 def test_what_shows_nothing_is_said() -> None:
     tensors = operations.Tensors(names=[], scales=[], values=[], outputs=[], output_names=[])
     assert operations.compare(tensors, None, [], "why") == Operations(compared=0, note="why")
+
+
+def test_a_graph_that_torch_cannot_run_says_why() -> None:
+    def lacking() -> nn.Module:
+        raise NotImplementedError("no kernel for aten::sort")
+
+    samples = Samples(inputs=[np.zeros((2, 1, 3), np.float32)])
+    latency = Latency(p50_us=1.0, p95_us=1.0, threads=1, runs=1, evidence="host runtime")
+    measured = _child.Measurement(outputs=[], latency=latency, peak_bytes=0)
+    for make, why in ((lacking, "no kernel for aten::sort"), (nn.ReLU, "AssertionError")):
+        graph = operations.Graph(make)
+        found = budgets.with_operations(None, graph, graph.tensors(samples), measured)
+        note = f"torch cannot run the recipe's own graph: {why}"
+        assert found == Conversion(operations=Operations(compared=0, note=note))
+    assert budgets.with_operations(None, None, None, measured) is None
 
 
 def test_a_runtime_that_cannot_cut_its_files_says_why() -> None:

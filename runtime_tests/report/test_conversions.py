@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from edgepass.judging.manifest import AtBatch, Conversion, Excess, Kept, Operations
+from edgepass.judging.manifest import AtBatch, Conversion, Excess, Kept, Operations, WeightValues
 from edgepass.report import conversions
 from runtime_tests.report.manifests import a_passing
 
@@ -48,6 +48,17 @@ def test_why_operations_were_not_compared_is_said_once() -> None:
     files = [replace(a, conversion=silent) for a in a_passing().artifacts]
     found = conversions.changed(a_passing(artifacts=files))
     assert found.detail.count("Operations were not compared: its runtime shows nothing.") == 1
+
+
+def test_weights_that_were_not_compared_are_counted() -> None:
+    held = Conversion(weights=WeightValues(compared=12, uncompared={"a": "not read", "b": "not read"}))
+    files = [replace(a, conversion=held) for a in a_passing().artifacts]
+    found = conversions.changed(a_passing(artifacts=files))
+    assert "Weights: those in the file against the graph's; 4 of 28 were not compared." in found.detail
+    every = [replace(a, conversion=Conversion(weights=WeightValues(compared=12))) for a in a_passing().artifacts]
+    assert "not compared" not in conversions.changed(a_passing(artifacts=every)).detail
+    none = [replace(a, conversion=Conversion(weights=replace(held.weights, compared=0))) for a in files[:1]]
+    assert [row.cells[3] for row in conversions.changed(a_passing(artifacts=none)).rows] == ["-"]
 
 
 def test_batches_that_were_judged_are_told_and_the_one_that_fails() -> None:
