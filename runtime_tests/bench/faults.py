@@ -1,7 +1,7 @@
 """python -m runtime_tests.bench.faults: plant every fault for every target and recipe; FAULTS.md says what caught it.
 
-Each target's cells are kept in faults/, with the date and the versions, as they are found; a name given is planted anew
-and the rest stay. Healthy files are judged beside them: one that fails is a false alarm.
+Cells are kept in faults/, each with its date, as they are found; a name given is planted anew and the rest
+stay. Healthy files are judged beside them: one that fails is a false alarm.
 """
 
 import datetime
@@ -31,7 +31,7 @@ RULES = {
     "E": (r"as large as its signal|no more often than a constant", "the error of a slice is as large as its signal"),
     "L": (r"SQNR of|^SQNR|agreement of", "the loss is beyond the recipe's bound"),
     "N": (r"^conversion: the noise", "the file is noisier than the recipe's own graph"),
-    "F": (r"^conversion: .*float32 file", "the target's float32 file does not keep the model"),
+    "F": (r"conversion: .*float32 file", "the target's float32 file does not keep the model"),
     "A": (r"audited coverage", "not every weight is in the recipe's format"),
     "W": (r"another weight", "weights have other values than the graph's"),
     "O": (r"^conversion: the file computes something else", "an operation is not the graph's"),
@@ -51,16 +51,17 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
     fault: str
     recipe: str
+    date: str = ""
+    """When it was planted; empty until it is kept."""
     verdict: str
     reasons: tuple[str, ...] = ()
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """All cells of a target."""
+    """All cells of a target. `versions`: by date, of the packages with which cells were planted then."""
 
     target: str
-    date: str
-    versions: dict[str, str]
+    versions: dict[str, tuple[str, ...]]
     cells: tuple[Cell, ...]
 
 
@@ -71,7 +72,8 @@ def rules(cell: Cell) -> str:
     if cell.verdict == "pass":
         return "**passes**"
     found = {next((sign for sign, (says, _) in RULES.items() if re.search(says, r)), "?") for r in cell.reasons}
-    return "".join(sign for sign in (*RULES, "?") if sign in found)
+    signs = "".join(sign for sign in (*RULES, "?") if sign in found)
+    return f"({signs})" if cell.verdict == "not-evaluated" else signs
 
 
 def read() -> dict[str, Kept]:
@@ -81,19 +83,24 @@ def read() -> dict[str, Kept]:
 
 def keep(target: str, cells: Sequence[Cell]) -> None:
     """Beside what was kept before, in the order of the faults."""
-    old = read().get(target)
-    merged = {(c.fault, c.recipe): c for c in (*(old.cells if old else ()), *cells)}
+    old = read().get(target) or Kept(target=target, versions={}, cells=())
+    date = today()
+    now = {f"{name} {version}" for name, version in recording.versions().items()}
+    versions = {**old.versions, date: tuple(sorted(now.union(old.versions.get(date, ()))))}
+    planted = (msgspec.structs.replace(cell, date=date) for cell in cells)
+    merged = {(c.fault, c.recipe): c for c in (*old.cells, *planted)}
     order = {name: i for i, name in enumerate((HEALTHY, *(f.name for f in FAULTS)))}
     listed = sorted((c for c in merged.values() if _known(c.fault) in order), key=lambda c: order[_known(c.fault)])
-    kept = Kept(
-        target=target,
-        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        versions=recording.versions(),
-        cells=tuple(listed),
-    )
+    dates = sorted({cell.date for cell in listed})
+    kept = Kept(target=target, versions={date: versions[date] for date in dates}, cells=tuple(listed))
     FOLDER.mkdir(exist_ok=True)
     text = msgspec.json.format(msgspec.json.encode(kept), indent=1)
     (FOLDER / f"{target}.json").write_bytes(text + b"\n")
+
+
+def today() -> str:
+    """In UTC."""
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
 def _known(name: str) -> str:
@@ -163,6 +170,7 @@ def page() -> str:
         of=of,
         planted=planted,
         passed=[(t, c) for t, c in planted if c.verdict == "pass"],
+        open=[(t, c) for t, c in planted if c.verdict == "not-evaluated"],
         missing=sum(
             of(f, t).count("…") for f in FAULTS for t in (*TARGETS, OUTPUT) if (f.where == OUTPUT) == (t == OUTPUT)
         ),
@@ -170,8 +178,8 @@ def page() -> str:
         alarms=[(t, c) for t, c in sound if c.verdict != "pass"],
         refused=[(t, c) for t, c in cells if c.verdict == "not written"],
         catalogue=catalogue._counts(catalogue.entries()),
-        dates=sorted({row.date for row in kept.values()}),
-        versions=sorted({f"{k} {v}" for row in kept.values() for k, v in row.versions.items()}),
+        dates=sorted({date for row in kept.values() for date in row.versions}),
+        versions=sorted({v for row in kept.values() for each in row.versions.values() for v in each}),
     )
 
 

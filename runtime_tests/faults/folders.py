@@ -63,6 +63,13 @@ def data_hash_edited(folder: Path) -> None:
 
 
 @fault("folder")
+def failure_of_the_export(folder: Path) -> None:
+    """The first file failed when it was exported, by its target's float32 file, which only an export makes."""
+    why = "conversion: output_0 of this target's float32 file is 20.0 dB, less than 80.0 dB"
+    edited(folder, first(lambda a: a.update(verdict="fail", reasons=[why])))
+
+
+@fault("folder")
 def recipe_edited(folder: Path) -> None:
     """The manifest says int8 of a float32 file."""
     edited(folder, first(lambda a: a.update(recipe="static_wi8_ai8")))

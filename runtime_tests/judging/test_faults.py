@@ -4,6 +4,7 @@ The cheapest of them: `python -m runtime_tests.bench.faults` plants all, for eve
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,33 @@ def test_a_healthy_folder_passes(folder: Folder) -> None:
 
 def test_the_page_is_what_was_kept() -> None:
     assert table.PAGE.read_text() == table.page(), "write it: python -m runtime_tests.bench.faults --page"
+
+
+def test_a_cell_keeps_its_date_and_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "FOLDER", tmp_path)
+    monkeypatch.setattr(table.recording, "versions", lambda: {"torch": "1.0"})
+    monkeypatch.setattr(table, "today", lambda: "2001-01-01")
+    first, second = (table.Cell(fault=f.name, recipe="folder", verdict="fail") for f in FAULTS[:2])
+    table.keep("folder", [first, second])
+    monkeypatch.setattr(table.recording, "versions", lambda: {"torch": "2.0"})
+    monkeypatch.setattr(table, "today", lambda: "2002-02-02")
+    table.keep("folder", [second])
+    kept = table.read()["folder"]
+    assert [cell.date for cell in kept.cells] == ["2001-01-01", "2002-02-02"]
+    assert kept.versions == {"2001-01-01": ("torch 1.0",), "2002-02-02": ("torch 2.0",)}
+    table.keep("folder", [first])
+    assert list(table.read()["folder"].versions) == ["2002-02-02"]
+
+
+def test_what_is_not_evaluated_is_not_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "FOLDER", tmp_path)
+    names = [f.name for f in FAULTS if f.where == "folder"]
+    verdicts = ("fail", "not-evaluated", "pass", "fail")
+    cells = [table.Cell(fault=n, recipe="folder", verdict=v) for n, v in zip(names, verdicts, strict=False)]
+    table.keep("folder", cells)
+    assert "4 cells of fault, target and recipe: 2 caught,\n1 not evaluated, 1 not caught" in table.page()
+    told = table.Cell(fault="", recipe="folder", verdict="not-evaluated", reasons=("the manifest has others",))
+    assert table.rules(told) == "(M)"
 
 
 def test_what_passes_is_said_in_words() -> None:
