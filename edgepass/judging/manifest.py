@@ -196,7 +196,8 @@ class Histogram:
 class Ranking:
     """Of the scores of classes: answers whose first class is another than the float32 model's, ties apart.
 
-    `top_k`: share of the file's first `k` classes that are among the float32 model's; null with no more classes than k.
+    `top_k`: share of the file's first `k` classes that are among the float32 model's; null with no more classes than k,
+    and with no answers.
     """
 
     name: str
@@ -207,8 +208,8 @@ class Ranking:
 
     @property
     def share(self) -> float:
-        """Of the answers that are the same, 0.0-1.0."""
-        return 1.0 - self.flips / self.answers
+        """Of the answers that are the same, 0.0-1.0; none at all are."""
+        return 1.0 - self.flips / self.answers if self.answers else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

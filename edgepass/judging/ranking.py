@@ -22,7 +22,7 @@ def compare(reference: Array, actual: Array, axis: int, name: str) -> Ranking:
     """Of scores whose classes lie along `axis`. A score that is not a number comes last."""
     wanted_AK, given_AK = (_apart(scores, axis) for scores in (reference, actual))
     count = wanted_AK.shape[1]
-    first = FIRST if count > FIRST else None
+    first = FIRST if count > FIRST and len(wanted_AK) else None
     flips = len(wanted_AK) - int(_right(wanted_AK, given_AK, 1).sum())
     return Ranking(
         name=name,

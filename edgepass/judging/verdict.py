@@ -239,9 +239,10 @@ def said(error: EdgepassError, path: Path, *, fresh: bool) -> str:
 
 
 def applicable(record: ArtifactRecord, bounds: Gates, recipe: Recipe | None) -> Gates:
-    """The user's bounds, over those of the recipe's that can be evaluated: a default never asks for data.
+    """The user's bounds, over those of the recipe's that can be evaluated: a default asks for no targets.
 
-    Nor does it ask for more than float32 resolves of the outputs, or than so few integers can tell.
+    It does ask for two samples, for with one nobody knows the loss, and never for more than float32 resolves of the
+    outputs, or than so few integers can tell.
     """
     defaults = recipe.bounds if recipe else UNKNOWN
     if record.parity is not None:

@@ -57,3 +57,9 @@ def test_flips_are_held_to_the_agreement_that_is_asked_for() -> None:
     assert gates.judge(found, Gates(min_agreement=0.95))[1] == [
         "loss: agreement of the classes of output_0 is 89.1%, less than 95.0%"
     ]
+
+
+def test_no_answers_are_the_same() -> None:
+    none = np.zeros((4, 0, 10), np.float32)
+    found = ranking.compare(none, none, 2, "output_0")
+    assert (found.answers, found.share, found.top_k) == (0, 1.0, None)
