@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -20,6 +21,12 @@ from edgepass.errors import ArtifactError
 from edgepass.runtimes.eager import _archive, _grammar, _parts
 
 PROGRAM, WEIGHTS, EXAMPLE = "models/model.json", "data/weights/model_weights_config.json", "data/sample_inputs/model.pt"
+TOLD: tuple[Any, dict[str, Any]] = (
+    (torch.ones(3, 5), "sum"),
+    {"more": {"a key: it (x)": {"b-c": torch.ones(3, 5)}}, "z": torch.ones(3, 5)},
+)
+IMPORT = f"__import__({'+'.join(f'chr({ord(letter)})' for letter in 'unasked')})"
+"""Code without quotes, which asks for a module that there is none of."""
 UNASKED = {
     "import",
     "ctypes.dlopen",
@@ -76,12 +83,48 @@ class Branch(nn.Module):
         return halves * x.shape[0]
 
 
+class Told(nn.Module):
+    """Arguments by keyword, dictionaries in them, a text, and a module that keeps its signature."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.ModuleDict({"my layer": Doubled()})
+
+    def forward(self, x: Tensor, mode: str, *, more: dict[str, dict[str, Tensor]], **rest: Tensor) -> Tensor:
+        y = self.inner["my layer"](x, by=rest["z"]) + more["a key: it (x)"]["b-c"]
+        return y if mode == "sum" else -y
+
+
+class Doubled(nn.Module):
+    def forward(self, x: Tensor, by: Tensor) -> Tensor:
+        return x * 2 + by
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Parts of an archive of `Told`, which says nowhere but in its pytrees what its arguments are called."""
+    found = parts(torch.export.export(Told(), *TOLD))
+    first = _archive.load_program(archive(found, tmp_path_factory.mktemp("told") / "m.pt2"))
+    for made in (first.module(), apart(first)):  # what torch imports on first use is in
+        made(*TOLD[0], **TOLD[1])
+    program = json.loads(found[PROGRAM])
+    program["graph_module"]["module_call_graph"][0]["signature"]["forward_arg_names"] = None
+    return found | {PROGRAM: json.dumps(program).encode()}
+
+
 @pytest.fixture(scope="module")
 def saved() -> dict[str, bytes]:
     """Parts of an archive, by name."""
     torch.manual_seed(0)
     batch = {0: torch.export.Dim("batch", max=8)}
     return parts(torch.export.export(Net().eval(), (torch.randn(3, 5),), dynamic_shapes=(batch,)))
+
+
+def apart(program: torch.export.ExportedProgram) -> nn.Module:
+    """The program as modules that call one another."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own, of its tree specifications
+        return torch.export.unflatten(program)
 
 
 def parts(program: torch.export.ExportedProgram) -> dict[str, bytes]:
@@ -115,6 +158,15 @@ def test_programs_compute_as_torch_loads_them(model: nn.Module, tmp_path: Path) 
     assert ours.state_dict.keys() == theirs.state_dict.keys()
     torch.testing.assert_close(ours.module()(x), theirs.module()(x), rtol=0, atol=0)
     torch.testing.assert_close(ours.example_inputs, theirs.example_inputs, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_arguments_by_keyword_and_texts_are_taken(tmp_path: Path, *, strict: bool) -> None:
+    torch.export.save(torch.export.export(Told(), *TOLD, strict=strict), tmp_path / "m.pt2")
+    ours = _archive.load_program(tmp_path / "m.pt2")
+    torch.testing.assert_close(ours.module()(*TOLD[0], **TOLD[1]), Told()(*TOLD[0], **TOLD[1]), rtol=0, atol=0)
+    if not strict:
+        torch.testing.assert_close(apart(ours)(*TOLD[0], **TOLD[1]), torch.full((3, 5), 4.0), rtol=0, atol=0)
 
 
 def test_what_shares_memory_shares_it_again(saved: dict[str, bytes], tmp_path: Path) -> None:
@@ -221,6 +273,101 @@ def test_no_string_of_a_program_becomes_code(saved: dict[str, bytes], tmp_path: 
         assert hasattr(torch.ops.aten.relu, "default"), where
         assert not any(w in {"name", "target", "in_spec", "out_spec", "expr_str"} for w in where[-1:]), where
     assert taken or part == WEIGHTS  # stack traces and other text that is dropped
+
+
+def refused(parts: dict[str, bytes], folder: Path) -> str:
+    """The sentence that an archive like `told` is met with; run or taken apart, it would run nothing either."""
+    with nothing_runs(), suppress(ArtifactError):
+        program = _archive.load_program(archive(parts, folder / "m.pt2"))
+        for made in (program.module, lambda: apart(program)):
+            with suppress(Exception):
+                made()(*TOLD[0], **TOLD[1])
+    return refusal(parts, folder)
+
+
+@pytest.mark.parametrize("text", [f"z, c:{IMPORT}", f"' or {IMPORT} or '", f'a("), {IMPORT}, ("'])
+def test_no_string_of_a_call_becomes_code(told: dict[str, bytes], tmp_path: Path, text: str) -> None:
+    program = json.loads(told[PROGRAM])
+    for where in strings(program):
+        path = archive(told | {PROGRAM: json.dumps(replaced(program, where, text)).encode()}, tmp_path / "m.pt2")
+        with nothing_runs(), suppress(Exception):
+            read = _archive.load_program(path)
+            for made in (read.module, lambda read=read: apart(read)):  # type: ignore[misc]
+                with suppress(Exception):
+                    made()(*TOLD[0], **TOLD[1])
+
+
+@pytest.mark.parametrize("entry", [0, 1])
+@pytest.mark.parametrize("kind", ["builtins.dict", "collections.OrderedDict"])
+@pytest.mark.parametrize("key", [f"z, c:{IMPORT}", f"z={IMPORT}", "a-b", "class", "", "1", 1])
+def test_an_argument_by_keyword_has_the_name_of_one(
+    told: dict[str, bytes], tmp_path: Path, key: Any, kind: str, entry: int
+) -> None:
+    program = json.loads(told[PROGRAM])
+    calls = program["graph_module"]["module_call_graph"]
+    signature = json.loads(json.dumps(calls[0]["signature"]))
+    call, (_, spec) = next(c for c in calls if bool(c["fqn"]) == bool(entry)), json.loads(signature["in_spec"])
+    spec["children_spec"][1] |= {"type": kind, "context": json.dumps(["more", key])}
+    call["signature"] = signature | {"in_spec": json.dumps([1, spec])}
+    said = refused(told | {PROGRAM: json.dumps(program).encode()}, tmp_path)
+    assert f"it has an argument {str(key)[:80]!r}, which is no name" in said
+
+
+def test_keys_within_an_argument_are_data() -> None:
+    inner = {"type": "builtins.dict", "context": json.dumps(["a-b c", 1]), "children_spec": [LEAF, LEAF]}
+    named = {"type": "builtins.dict", "context": json.dumps(["x"]), "children_spec": [inner]}
+    nothing = {"type": "builtins.tuple", "context": "null", "children_spec": []}
+    _grammar.check({"in_spec": json.dumps([1, {**nothing, "children_spec": [{**nothing}, named]}])})
+    _grammar.check({"out_spec": json.dumps([1, {**nothing, "children_spec": [{**nothing}, inner]}])})
+
+
+@pytest.mark.parametrize("text", ["it's", f"' or {IMPORT} or '", "a\\", "a\nb", 'a"b'])
+@pytest.mark.parametrize("place", ["inputs", "input_specs"])
+def test_a_text_among_the_inputs_stays_one(told: dict[str, bytes], tmp_path: Path, place: str, text: str) -> None:
+    program = json.loads(told[PROGRAM])
+    module = program["graph_module"]
+    if place == "inputs":
+        next(item for item in module["graph"]["inputs"] if "as_string" in item)["as_string"] = text
+    else:
+        given = next(item for item in module["signature"]["input_specs"] if "constant_input" in item)
+        given["constant_input"]["value"]["as_string"] = text
+    said = refused(told | {PROGRAM: json.dumps(program).encode()}, tmp_path)
+    assert "it has a text among its inputs that could be code" in said
+
+
+@pytest.mark.parametrize("key", [f" + str({IMPORT})) #'", "it's", ("a'",)])
+def test_keys_of_sample_inputs_stay_keys(told: dict[str, bytes], tmp_path: Path, key: Any) -> None:
+    file = io.BytesIO()
+    torch.save((TOLD[0], TOLD[1] | {"more": {"a key: it (x)": {key: torch.ones(3, 5)}}}), file)
+    said = refused(told | {EXAMPLE: file.getvalue()}, tmp_path)
+    assert "its sample inputs have keys that could be code" in said
+
+
+def test_where_a_node_comes_from_is_no_code(told: dict[str, bytes], tmp_path: Path) -> None:
+    code = 'a(")\rimport unasked\rdef f():\r    pass #'
+    program = json.loads(told[PROGRAM])
+    for node in program["graph_module"]["graph"]["nodes"]:
+        node["metadata"]["nn_module_stack"] = f"L__self__,,M;L__self___a,{code},M"
+    said = refused(told | {PROGRAM: json.dumps(program).encode()}, tmp_path)
+    assert "it has a name 'L__self__,,M;L__self___a,a" in said
+
+
+@pytest.mark.parametrize("text", ["s0", "u12", "zf3", "1.0000000000000001e-5", "-0.5"])
+def test_symbols_and_numbers_of_a_shape_are_taken(text: str) -> None:
+    _grammar.check({"expr_str": f"Mul(Integer(2), Symbol('{text}', integer=True))"})
+
+
+@pytest.mark.parametrize("text", ["s0.__class__", "a-b", "s0+s1", "1a", "", "a b"])
+def test_nothing_else_names_a_symbol(text: str) -> None:
+    with pytest.raises(_parts.Foreign):
+        _grammar.check({"expr_str": f"Mul(Integer(2), Symbol('{text}', integer=True))"})
+
+
+@pytest.mark.parametrize("key", ["name", "as_name", "forward_arg_names"])
+@pytest.mark.parametrize("text", ["1a", "class", "a b", "\u00b2", "a\n"])
+def test_names_are_those_of_variables(key: str, text: str) -> None:
+    with pytest.raises(_parts.Foreign):
+        _grammar.check({key: [text] if key == "forward_arg_names" else text})
 
 
 @given(st.data())

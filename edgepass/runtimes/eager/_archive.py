@@ -232,7 +232,9 @@ def _check_plain(value: Any) -> None:
         if type(item) in (tuple, list):
             todo.extend(item)
         elif type(item) is dict:
-            todo.extend([*item, *item.values()])
+            if not all(map(_grammar.is_key, item)):
+                raise Foreign("its sample inputs have keys that could be code")
+            todo.extend(item.values())
         elif type(item) in (torch.Tensor, torch.nn.Parameter):
             if item.layout != torch.strided or item.device.type != "cpu":
                 raise Foreign("its sample inputs are not dense tensors on the CPU")
