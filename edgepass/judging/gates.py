@@ -122,7 +122,7 @@ def _metric(metric: Metric | None, gates: Gates) -> tuple[Outcome, str]:
         )
     if gates.confident and metric.interval is None:
         return "not-evaluated", f"{metric}: its drop has no 95 % interval to be confident of; give more evaluation data"
-    drop = max(metric.drop, metric.interval[1]) if gates.confident and metric.interval else metric.drop
+    drop = metric.held(confident=gates.confident)
     if drop <= bound:  # written so that NaN fails
         return "pass", ""
     by = "worse" if drop > 1e3 else f"worse by {three(100 * drop)} %"  # a reference of zero has no shares

@@ -117,6 +117,10 @@ class Metric:
         worse = self.reference - self.value if self.higher_is_better else self.value - self.reference
         return worse / max(abs(self.reference), 1e-12)
 
+    def held(self, *, confident: bool) -> float:
+        """The drop that a bound judges: that at the bad end of its interval, where `confident` asks for it."""
+        return max(self.drop, self.interval[1]) if confident and self.interval else self.drop
+
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:

@@ -270,10 +270,12 @@ def _beats(manifest: Manifest, record: ArtifactRecord) -> bool:
 
 
 def _over(record: ArtifactRecord) -> bool:
-    """Whether a file lost more accuracy than it may."""
+    """Whether a file lost more accuracy than it may, as its gates judge: the least output's centred SQNR."""
     drop, sqnr = record.bounds.get("max_metric_drop"), record.bounds.get("min_sqnr")
-    worse = drop is not None and record.metric is not None and record.metric.drop > drop
-    noisy = sqnr is not None and record.parity is not None and record.parity.sqnr_db < sqnr
+    lost_db = record.parity.centred_db if record.parity else None
+    confident = bool(record.bounds.get("confident"))
+    worse = drop is not None and record.metric is not None and not record.metric.held(confident=confident) <= drop
+    noisy = sqnr is not None and lost_db is not None and not lost_db >= sqnr
     return worse or noisy
 
 

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from edgepass.judging import gates
 from edgepass.judging.manifest import DataInfo, Loss, Metric
+from edgepass.judging.parity import OutputParity, Parity, Slice
 from edgepass.report import answers
 from runtime_tests.report.manifests import a_passing
 
@@ -86,6 +88,48 @@ def test_what_a_recipe_costs_is_beside_what_is_had_for_it() -> None:
         ("fp16", "0 %", "0.1 %", "51 %"),
     ]
     assert "40.0 dB at worst" in found.detail
+
+
+def outputs_of(*pairs: tuple[float, float]) -> Parity:
+    """Parity of outputs with this raw and centred SQNR, as a comparison gives it."""
+    parts = [
+        Slice(name=f"output_{i}", centred_db=centred, ceiling_db=140.0, scale="own spread")
+        for i, (_, centred) in enumerate(pairs)
+    ]
+    outputs = [
+        OutputParity(name=part.name, max_abs=0.1, sqnr_db=raw, cosine=0.99, whole=part)
+        for part, (raw, _) in zip(parts, pairs, strict=True)
+    ]
+    raw, centred = min(raw for raw, _ in pairs), min(centred for _, centred in pairs)
+    return Parity(max_abs=0.1, sqnr_db=raw, cosine=0.99, samples=64, centred_db=centred, outputs=outputs)
+
+
+@pytest.mark.parametrize(
+    ("parity", "over"),
+    [
+        (outputs_of((40.0, 5.0)), True),  # a level is no signal
+        (outputs_of((8.0, 12.0)), False),
+        (outputs_of((40.0, 30.0), (35.0, 9.0)), True),
+        (Parity(max_abs=0.1, sqnr_db=5.0, cosine=0.9, samples=1), False),  # not evaluated: a single sample
+    ],
+)
+def test_accuracy_is_lost_where_the_gate_says_so(parity: Parity, *, over: bool) -> None:
+    lossy = replace(a_passing().artifacts[0], parity=parity, metric=None, bounds={"min_sqnr": 10.0})
+    verdict, reasons = gates.judge(lossy, gates.of(lossy.bounds))
+    assert (verdict == "fail") == over
+    lossy = replace(lossy, verdict=verdict, reasons=reasons)
+    made = a_passing(artifacts=[lossy], verdict=verdict)
+    assert [row.bad for row in answers.costs(made).rows] == [over]
+    assert any("--recipe fp16" in step.command for step in answers.steps(made)) == over
+
+
+@pytest.mark.parametrize("confident", [0.0, 1.0])
+def test_a_drop_is_too_large_at_the_end_that_the_gate_holds(confident: float) -> None:
+    metric = Metric(name="mse", reference=1.0, value=1.005, higher_is_better=False, samples=64, interval=(-0.001, 0.03))
+    bounds = {"max_metric_drop": 0.01, "confident": confident}
+    lossy = replace(a_passing().artifacts[0], metric=metric, bounds=bounds)
+    assert (gates.judge(lossy, gates.of(bounds))[0] == "fail") == bool(confident)
+    assert [row.bad for row in answers.costs(a_passing(artifacts=[lossy])).rows] == [bool(confident)]
 
 
 def test_the_next_command_can_be_run_as_it_stands() -> None:
