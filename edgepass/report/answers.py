@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Literal
 
 from edgepass.judging.figures import decibels, number
@@ -21,6 +22,22 @@ SMALL = 0.01
 CONSTANT = "a constant"
 EVEN = 1e-3
 """Metrics that are closer than this share of each other are called equal: they print as the same three digits."""
+CLASS = re.compile(r"[^\W\d]\w*(\.(?!(pt2|toml)$)([^\W\d]\w*|<locals>))+")
+"""A dotted path of a class, as a model that Python gave is called; no file has such a name."""
+DATA = {"calibration": "--calibration-data F", "evaluation": "--eval-data F"}
+CALIBRATION = 256
+"""Samples that calibrate where nobody says how many."""
+UNITS = {
+    "max_metric_drop": "%",
+    "min_sqnr": "dB",
+    "min_agreement": "%",
+    "max_size": "B",
+    "max_peak_memory": "B",
+    "max_latency": "us",
+    "min_delegated": "%",
+    "confident": "",
+}
+"""In which the command line takes a bound; those that are not here are for Python and recipes alone."""
 INSTALL = re.compile(r"pip install 'edgepass\[[\w,]+\]'")
 
 
@@ -180,7 +197,6 @@ def choices(manifest: Manifest) -> list[Choice]:
 def steps(manifest: Manifest, folder: str = "OUT/") -> list[Step]:
     """What to do next, the most urgent first."""
     found: list[Step] = []
-    export = _export(manifest, folder)
     records = manifest.artifacts
     installs = dict.fromkeys(line for a in records for reason in a.reasons for line in INSTALL.findall(reason))
     measured = any(a.metric for a in records)
@@ -188,9 +204,11 @@ def steps(manifest: Manifest, folder: str = "OUT/") -> list[Step]:
     written = [a for a in failed if a.file and not any(map(INSTALL.search, a.reasons))]
     recipes = {a.recipe for a in records}
     if any(_over(a) for a in records) and "fp16" not in recipes:
-        found.append(Step(command=f"{export} --recipe fp16", why="float16 costs less accuracy than int8"))
+        again = _export(manifest, folder, "--recipe fp16")
+        found.append(Step(command=again, why="float16 costs less accuracy than int8"))
     if any("was not measured" in reason and "metric" in reason for a in failed for reason in a.reasons):
-        found.append(Step(command=f"{export} --eval-data F", why="with targets in F, the metric can be measured"))
+        again = _export(manifest, folder, "--eval-data F")
+        found.append(Step(command=again, why="with targets in F, the metric can be measured"))
     if written and not found:
         file = shlex.quote(written[0].file)
         found.append(Step(command=f"edgepass inspect {folder}{file}", why="shows what the file holds"))
@@ -198,8 +216,9 @@ def steps(manifest: Manifest, folder: str = "OUT/") -> list[Step]:
         fit = "edgepass fit DATA.csv --horizon {} --lookback {} --preset multi-s -o RUN/".format(*_lengths(manifest))
         found.append(Step(command=fit, why="a model that is better than its baselines comes before any export of it"))
     if not measured and not failed and records:
-        gated = f"{export} --eval-data F --max-metric-drop 1%"
-        found.append(Step(command=gated, why="with targets in F, says how good the model is and holds files to it"))
+        bound = [] if "max_metric_drop" in manifest.gates else ["--max-metric-drop 1%"]
+        again = _export(manifest, folder, "--eval-data F", *bound)
+        found.append(Step(command=again, why="with targets in F, says how good the model is and holds files to it"))
     if records and not failed and not found:
         trust = " --trust" if ".py:" in manifest.model.source else ""  # the user's own file, which validate runs
         found.append(
@@ -318,10 +337,35 @@ def _lengths(manifest: Manifest) -> tuple[object, object]:
     return tuple(shape[-2] if len(shape) > 1 else "ROWS" for shape in (wanted, given))  # type: ignore[return-value]
 
 
-def _export(manifest: Manifest, folder: str) -> str:
-    """The command that would export the same again, without recipes."""
-    source = manifest.model.source
-    if not re.fullmatch(r"[^.]*|.*\.py:\w+|.*\.pt2|.*/", source):
-        source = "MODEL"  # a class, from Python
-    targets = " ".join(f"--target {shlex.quote(t)}" for t in dict.fromkeys(a.target for a in manifest.artifacts))
-    return f"edgepass export {shlex.quote(source)} -o {folder} --overwrite {targets}".rstrip()
+def _export(manifest: Manifest, folder: str, *advice: str) -> str:
+    """The command that writes these files again, under the same bounds, with `advice` besides.
+
+    MODEL stands for a class, which Python gave; F for data that the model does not bring, and NAME.toml for a recipe of
+    the user's own: a manifest does not say where they lie. Nor does it say whether a .py or a RUN/ folder was given
+    other data than it brings, nor whether metric, threads and evaluation samples were chosen: those are as by default.
+    """
+    model, records = manifest.model, manifest.artifacts
+    roles = {d.role: d for d in manifest.data}
+    trained = "train" in roles  # a RUN/ folder, and nothing else, says what it learnt from
+    source = "MODEL" if CLASS.fullmatch(model.source) and not trained else model.source
+    asked = [f"--target {shlex.quote(name)}" for name in dict.fromkeys(a.target for a in records)]
+    recipes = [name for name in dict.fromkeys(a.recipe for a in records) if name != "unknown"]
+    asked += [f"--recipe {shlex.quote(f'{name}.toml' if name in manifest.recipes else name)}" for name in recipes]
+    if model.max_batch:
+        asked.append(f"--max-batch {model.max_batch}")
+    brings = trained or ".py:" in model.source
+    asked += [flag for role, flag in DATA.items() if role in roles and not (brings or roles[role].synthetic)]
+    if "calibration" in roles and roles["calibration"].rows != CALIBRATION:
+        asked.append(f"--calibration-samples {roles['calibration'].rows}")
+    if manifest.seed and not trained:
+        asked.append(f"--seed {manifest.seed}")
+    asked += [_bound(name, value) for name, value in manifest.gates.items() if name in UNITS]
+    words = [*asked, *(said for said in advice if said not in asked)]
+    return " ".join(["edgepass export", shlex.quote(source), f"-o {folder} --overwrite", *words])
+
+
+def _bound(name: str, value: float) -> str:
+    """A bound as an option of the command line."""
+    flag, unit = f"--{name.replace('_', '-')}", UNITS[name]
+    figure = format(Decimal(f"{value * (100 if unit == '%' else 1):.15g}"), "f")
+    return f"{flag} {figure}{unit}" if unit else flag

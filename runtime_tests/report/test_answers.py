@@ -1,11 +1,15 @@
 """The first screen: whether the model is good, what recipes cost and converters changed, what to ship, what next."""
 
+import shlex
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from edgepass.cli import commands, options
 from edgepass.judging import gates
-from edgepass.judging.manifest import DataInfo, Loss, Metric
+from edgepass.judging.manifest import DataInfo, Loss, Manifest, Metric
 from edgepass.judging.parity import OutputParity, Parity, Slice
 from edgepass.report import answers
 from runtime_tests.report.manifests import a_passing
@@ -146,6 +150,95 @@ def test_the_next_command_can_be_run_as_it_stands() -> None:
     model = replace(a_passing().model, source="my models/net.py:get_model")
     step = answers.steps(a_passing(artifacts=[lossy], verdict="fail", model=model), "out/")[0]
     assert step.command == (
-        "edgepass export 'my models/net.py:get_model' -o out/ --overwrite --target executorch --recipe fp16"
+        "edgepass export 'my models/net.py:get_model' -o out/ --overwrite --target executorch --recipe static_wi8_ai8 "
+        "--seed 7 --max-metric-drop 2% --min-sqnr 20dB --max-latency 1200us --max-peak-memory 1000000B --recipe fp16"
     )
     assert answers.steps(a_passing(artifacts=[])) == []
+
+
+def exports(made: Manifest) -> list[dict[str, Any]]:
+    """What `edgepass export` understands of each command to run next that calls it."""
+    said = [shlex.split(step.command) for step in answers.steps(made, "out/")]
+    return [commands.export.make_context("export", words[2:]).params for words in said if words[1] == "export"]
+
+
+def asking(made: Manifest) -> Manifest:
+    """Of files that are right and that nobody has measured: to export again with data and a bound is advised."""
+    return replace(made, verdict="pass", artifacts=[replace(a, metric=None) for a in made.artifacts], baselines=[])
+
+
+def lossy(made: Manifest, **changes: Any) -> Manifest:
+    """Of files that lost more than they may: to export again with another recipe is advised."""
+    files = [
+        replace(a, verdict="fail", reasons=["too lossy"], bounds={"max_metric_drop": -1.0}) for a in made.artifacts
+    ]
+    return replace(made, verdict="fail", artifacts=files, **changes)
+
+
+@pytest.mark.parametrize("advised", [asking, lossy])
+def test_a_next_export_asks_for_no_less_than_the_folder_has(advised: Callable[[Manifest], Manifest]) -> None:
+    own = replace(a_passing().artifacts[0], recipe="mine")
+    weights = replace(own, recipe="weight_only_wi8_afp32", target="tflite")
+    bounds = {
+        "max_metric_drop": 0.57,
+        "min_sqnr": 12.5,
+        "min_agreement": 1.0,
+        "max_size": 12_345_678_901.0,
+        "max_peak_memory": 3e5,
+        "max_latency": 0.25,
+        "min_delegated": 1e-7,
+        "confident": 1.0,
+    }
+    model = replace(a_passing().model, source="net.py:get_model", max_batch=6)
+    given = [DataInfo(role="calibration", sha256="0" * 64, rows=600)]
+    made = a_passing(model=model, artifacts=[own, weights], gates=bounds, recipes={"mine": "..."}, data=given, seed=3)
+    (found,) = exports(advised(made))
+    assert found["model"] == "net.py:get_model"
+    assert found["targets"] == ("executorch", "tflite")
+    assert found["recipes"][:2] == ("mine.toml", "weight_only_wi8_afp32")
+    assert (found["max_batch"], found["seed"], found["calibration_samples"]) == (6, 3, 600)
+    assert found["overwrite"]
+    assert options.gates(found).set() == pytest.approx(bounds, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("source", "trained", "said"),
+    [
+        ("runs/v1.2", True, "runs/v1.2"),
+        ("v1.2", True, "v1.2"),
+        ("my.run", True, "my.run"),
+        ("my.run@2", True, "my.run@2"),
+        ("my runs/v1", True, "my runs/v1"),
+        ("net.pt2", False, "net.pt2"),
+        ("preset.toml", False, "preset.toml"),
+        ("single-s@2", False, "single-s@2"),
+        ("net.v2.py:get_model@1", False, "net.v2.py:get_model@1"),
+        ("net.Net", False, "MODEL"),
+        ("__main__.make.<locals>.Net", False, "MODEL"),
+    ],
+)
+def test_a_model_is_named_as_it_was(source: str, said: str, *, trained: bool) -> None:
+    data = [DataInfo(role="train", sha256="0" * 64, rows=600)] if trained else []
+    made = a_passing(model=replace(a_passing().model, source=source), data=data)
+    assert exports(asking(made))[0]["model"] == said
+    assert exports(asking(made))[0]["seed"] == (0 if trained else 7)  # which a RUN/ folder has itself
+
+
+@pytest.mark.parametrize(
+    ("source", "synthetic", "named"),
+    [
+        ("net.pt2", False, True),
+        ("net.Net", False, True),
+        ("single-s", False, True),
+        ("single-s", True, False),
+        ("net.py:get_model", False, False),
+    ],
+)
+def test_data_that_no_model_brings_are_asked_for_again(source: str, *, synthetic: bool, named: bool) -> None:
+    data = [DataInfo(role=r, sha256="0" * 64, rows=256, synthetic=synthetic) for r in ("calibration", "evaluation")]
+    files = [replace(a_passing().artifacts[0], bounds={"max_metric_drop": -1.0})]
+    made = lossy(a_passing(model=replace(a_passing().model, source=source), data=data, artifacts=files))
+    (found,) = exports(made)
+    assert (found["calibration_data"], found["eval_data"]) == (("F", "F") if named else (None, None))
+    assert found["calibration_samples"] == 256
+    assert found["recipes"] == ("static_wi8_ai8", "fp16")
