@@ -222,7 +222,10 @@ def test_a_pytree_imports_nothing(saved: dict[str, bytes], tmp_path: Path, spec:
 )))  # fmt: skip
 def test_plain_pytrees_are_taken(node: Any) -> None:
     text = json.dumps([1, node])
-    _grammar.check({"in_spec": text})
+    row = {"type": "builtins.tuple", "context": "null"}
+    none = {"type": "builtins.dict", "context": "[]", "children_spec": []}
+    call = {**row, "children_spec": [{**row, "children_spec": [node]}, none]}
+    _grammar.check({"out_spec": text, "in_spec": json.dumps([1, call])})
     assert torch.utils._pytree.treespec_dumps(torch.utils._pytree.treespec_loads(text)) == text
 
 
