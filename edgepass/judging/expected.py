@@ -130,8 +130,9 @@ def kept(reference: Sequence[Array], file: Sequence[Array]) -> list[Kept]:
 
 
 def agreed(reference: Sequence[Array], file: Sequence[Array]) -> list[Agreement]:
-    """How a float32 file agrees with the float32 model in its outputs of integers."""
-    return [output.agreement for output in parity.of(reference, file).outputs if output.agreement]
+    """How a float32 file agrees with the float32 model in its outputs of integers, and in their worst slices."""
+    found = parity.of(reference, file).outputs
+    return [each for output in found for each in (output.agreement, output.worst_agreement) if each]
 
 
 def _excess(r: Array, g: Array, f: Array, name: str, scheme: Scheme, terms: int) -> Iterator[Excess]:

@@ -289,7 +289,7 @@ class Conversion:
     float32: list[Kept] = field(default_factory=list)
     """Likewise, of the float32 model as a file of the same target."""
     float32_agreement: list[Agreement] = field(default_factory=list)
-    """Of that file's outputs of integers."""
+    """Of that file's outputs of integers, and of their worst slices."""
     samples: int = 0
     """Rows on which both were asked."""
     weights: WeightValues | None = None

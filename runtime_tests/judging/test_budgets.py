@@ -306,6 +306,16 @@ def test_integers_of_a_float32_file_agree_but_for_a_tie() -> None:
     assert expected.kept([x], [x + 1]) == []
 
 
+def test_no_thousand_columns_hide_one_that_a_float32_file_has_wrong() -> None:
+    x = np.random.default_rng(0).integers(0, 2, (64, 1, 1000))
+    y, z = x.copy(), x.copy()
+    y[[3, 4, 5, 6], 0, 7] ^= 1
+    z[[3, 4, 5, 6], 0, [7, 70, 700, 701]] ^= 1
+    for file, outcome in ((y, "fail"), (z, "pass")):
+        found = Conversion(float32_agreement=expected.agreed([x], [file]))
+        assert gates.judge(record(conversion=found), Gates())[0] == outcome
+
+
 def test_a_graph_is_run_once_and_one_that_cannot_run_says_why() -> None:
     made = []
 
