@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,12 +32,15 @@ def load_file(path: Path) -> ModuleType:
 def _users_code(path: Path) -> Iterator[None]:
     """Runs code of the user's file, and nothing of what it does lasts but what it gives.
 
-    What the file imports is found beside it, what it raises, sys.exit() too, is told by its line, a working folder
-    that it changes to is its own, and a process that it forks ends where the file's code does.
+    What the file imports is found beside it and where it adds to sys.path, and modules that were found before still
+    are; what it raises, sys.exit() too, is told by its line, a working folder that it changes to is its own while it
+    is there, and a process that it forks ends where the file's code does.
     """
     beside, ours, process = str(path.parent.resolve()), os.getcwd(), os.getpid()
-    os.chdir(_PLACES.get(beside, ours))
-    sys.path.insert(0, beside)
+    searched, before = sys.path, list(sys.path)
+    with suppress(OSError):  # it may be gone, or have become a file
+        os.chdir(_PLACES.get(beside, ours))
+    searched.insert(0, beside)
     try:
         yield
     except (Exception, SystemExit) as error:
@@ -46,9 +49,32 @@ def _users_code(path: Path) -> Iterator[None]:
     finally:
         if os.getpid() != process:
             os._exit(0)
-        sys.path.remove(beside)
+        searched[:] = _kept(getattr(sys, "path", None), before, beside)
+        sys.path = searched
+        _go_back(path, beside, ours)
+
+
+def _kept(searched: Any, before: list[str], beside: str) -> list[str]:
+    """sys.path as the file leaves it, without the file's own folder, and with what was on it before."""
+    found = list(searched) if isinstance(searched, list) else []
+    if beside in found:
+        found.remove(beside)
+    return found + [place for place in before if place not in found]
+
+
+def _go_back(path: Path, beside: str, ours: str) -> None:
+    """Keep the working folder of the file's code for the next time, if it is still there, and leave it."""
+    try:
         _PLACES[beside] = os.getcwd()
+    except OSError:  # a temporary folder at its end
+        _PLACES.pop(beside, None)
+    try:
         os.chdir(ours)
+    except OSError as error:
+        raise InputError(
+            f"{path} removes {ours}, the current folder, or closes it ({error.strerror}); take that out, or run "
+            "edgepass in another folder"
+        ) from None
 
 
 _PLACES: dict[str, str] = {}

@@ -172,3 +172,55 @@ def test_a_fork_that_comes_back_is_ended(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "loaded\n"
+
+
+def loaded(path: Path, after: str) -> str:
+    """What a process prints that loads the model twice, as if one after the other, and then runs `after`."""
+    load = f"import os, sys; from edgepass import source; before = list(sys.path); at = os.getcwd()\n{after}"
+    done = subprocess.run(
+        [sys.executable, "-c", load.replace("LOAD", f"source.load({f'{path}:get_model'!r})")],
+        cwd=path.parent.parent, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "sys.path.remove(os.path.dirname(os.path.abspath(__file__)))",
+        "sys.path = []",
+        "sys.path = ('/nowhere',)",
+        "sys.path = None",
+        "del sys.path",
+        "sys.path.clear()",
+    ],
+)
+def test_modules_are_found_whatever_a_file_does_to_their_path(tmp_path: Path, module: str) -> None:
+    path = user_file(tmp_path / "m", module=module)
+    assert loaded(path, "LOAD; LOAD; print(set(before) <= set(sys.path), type(sys.path).__name__)") == "True list\n"
+
+
+def test_what_a_file_adds_to_the_path_of_modules_stays_where_it_was(tmp_path: Path) -> None:
+    path = user_file(tmp_path / "m", module="sys.path.insert(0, '/first'); sys.path.append('/last')")
+    assert loaded(path, "LOAD; print(sys.path == ['/first', *before, '/last'])") == "True\n"
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "import tempfile\nwith tempfile.TemporaryDirectory() as d: os.chdir(d)",
+        "os.mkdir('gone'); os.chdir('gone')\ndef get_decompositions(): os.rmdir(os.getcwd()); return {}",
+    ],
+)
+def test_a_working_folder_that_is_gone_is_left(tmp_path: Path, module: str) -> None:
+    path = user_file(tmp_path / "m", module=module)
+    assert loaded(path, "LOAD; LOAD; print(os.getcwd() == at)") == "True\n"
+
+
+def test_a_current_folder_that_a_file_takes_away_is_told(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    user_file(tmp_path / "here", module="import shutil; shutil.rmtree(os.getcwd())")
+    done = command(*EXPORT, cwd=tmp_path / "here")
+    assert done.returncode == 3, done.stderr
+    assert "mine.py removes" in sentence(done)
