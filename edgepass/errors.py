@@ -26,6 +26,9 @@ NO_MEMORY = re.compile(
 )
 """Said by allocators and loaders of several languages where memory, or the address space, has come to its end."""
 
+_UNWRITABLE = re.compile("[\ud800-\udfff]")
+"""What Python holds for bytes of a name that are not UTF-8."""
+
 
 class EdgepassError(Exception):
     """Base of every error that edgepass raises on purpose."""
@@ -122,7 +125,13 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
+def is_text(name: str) -> bool:
+    """Whether it can be written in UTF-8, as JSON is; names of files need not."""
+    return not _UNWRITABLE.search(name)
+
+
 def one_line(text: str, most: int = 200) -> str:
-    """The text on one line of at most `most` characters, to stand inside a sentence."""
+    """The text on one line of at most `most` characters, to stand inside a sentence that can be written in UTF-8."""
+    text = _UNWRITABLE.sub("\N{REPLACEMENT CHARACTER}", text)
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgepass.errors import InputError
+from edgepass.errors import InputError, one_line
 from edgepass.judging import manifest
 
 MARK, REPLACED = ".partial", ".replaced"
@@ -134,7 +134,7 @@ def refuse_existing(out: Path, *, overwrite: bool) -> None:
     written = manifest.read(out).artifacts if manifest.FILE in held else []
     others = manifest.strangers(out, {name for record in written for name in (record.file, *record.beside)})
     if others or manifest.FILE not in held:
-        what = ", ".join(others[:3]) or f"no {manifest.FILE}"
+        what = ", ".join(map(one_line, others[:3])) or f"no {manifest.FILE}"
         raise InputError(f"{out} exists and is not an export's alone: it holds {what}; name another -o")
     if not overwrite:
         raise InputError(f"{out} exists; name another -o, or add --overwrite")

@@ -1,6 +1,7 @@
 """The files of an artifact: what runs them, how large they are, and what they hold as a hash."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def sha256(path: Path, beside: Sequence[str] = ()) -> str:
     """Of a file's bytes; where a model is several files, or a package, of their names too."""
     digest = hashlib.sha256()
     for name, file in _files(path, beside):
-        digest.update(name.encode())
+        digest.update(os.fsencode(name))
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edgepass import staging
-from edgepass.errors import InputError, MissingExtraError, one_line
+from edgepass.errors import InputError, MissingExtraError, is_text, one_line
 from edgepass.judging.manifest import SIGNATURE
 
 if TYPE_CHECKING:
@@ -70,6 +70,9 @@ def sign(folder: Path, key: Path, ask: Ask) -> Signature:
     _require()
     private = _private(_key_text(key), key, ask)
     files = _entries(folder)
+    for file in files:
+        if not is_text(file.path):
+            raise InputError(f"{folder} holds {one_line(file.path)!r}, whose name is not UTF-8; rename it")
     if not files:
         raise InputError(f"{folder} holds no file to sign; name a folder that `edgepass export` wrote")
     made = Signature(

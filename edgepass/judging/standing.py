@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgepass.errors import InputError, first_line
+from edgepass.errors import InputError, first_line, one_line
 from edgepass.judging import gates
 from edgepass.judging.manifest import (
     AT_BATCH,
@@ -95,7 +95,7 @@ def of_folder(folder: Path, said: Manifest, found: Manifest) -> Iterator[str]:
     """
     beside = {name for a in found.artifacts for name in a.beside}
     if others := strangers(folder, {a.file for a in said.artifacts} | beside):
-        yield f"the folder holds what its manifest does not list: {', '.join(others[:5])}"
+        yield f"the folder holds what its manifest does not list: {', '.join(map(one_line, others[:5]))}"
     for what, old, new in (
         ("parameters", said.model.parameters, found.model.parameters),
         ("inputs", said.model.inputs, found.model.inputs),

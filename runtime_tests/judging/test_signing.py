@@ -1,6 +1,7 @@
 """Signed folders: every byte of every file counts, keys are those of openssl and ssh-keygen, faults are named."""
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -154,3 +155,17 @@ def test_keys_and_folders_that_cannot_be_used(edgepass: Cli, out: Path, tmp_path
     assert "no folder" in edgepass("sign", tmp_path / "none", "--key", key).sentence
     (out / "link").symlink_to(key)
     assert "'link', which is a link or no file" in edgepass("sign", out, "--key", key).sentence
+
+
+def test_a_name_that_is_not_utf8_is_not_signed_and_is_told(edgepass: Cli, out: Path, tmp_path: Path) -> None:
+    key = write_key(tmp_path / "key")
+    edgepass("sign", out, "--key", key)
+    (out / os.fsdecode(b"a\xff")).touch()
+    done = edgepass("sign", out, "--key", key)
+    assert done.code == 3, done.err
+    assert "holds 'a�', whose name is not UTF-8; rename it" in done.sentence
+    done = edgepass("verify", out, "--key", key)
+    assert done.code == 2, done.err
+    assert "a� is not signed" in done.out + done.err
+    told = json.loads(edgepass("verify", out, "--key", key, "--json").out)
+    assert told["faults"] == ["a� is not signed"]
