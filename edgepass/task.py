@@ -224,7 +224,11 @@ def collect(
 def check_arrays(inputs: Sequence[Array], args: tuple[Tensor, ...], source: str) -> list[Array]:
     """Stacked arrays [n, *argument shape] from a file, checked against `args`; a batch of one may be left out."""
     shaped = []
-    for array, arg in zip(inputs, args, strict=False):
+    for number, (array, arg) in enumerate(zip(inputs, args, strict=False)):
+        if not array.ndim:
+            raise InputError(
+                f"{source}: input {number} is a single number; stack samples on a first dimension, [samples, ...]"
+            )
         wanted = tuple(arg.shape)
         lifted = array[:, None] if wanted[:1] == (1,) and array.shape[1:] == wanted[1:] else array
         shaped.append(np.ascontiguousarray(lifted))
@@ -232,6 +236,22 @@ def check_arrays(inputs: Sequence[Array], args: tuple[Tensor, ...], source: str)
     if len(inputs) != len(args) or len({len(a) for a in shaped}) != 1 or not len(shaped[0]):
         raise InputError(f"{source} must hold {len(args)} arrays of equally many samples, at least one")
     return shaped
+
+
+def check_targets(targets: Array, samples: int, source: str) -> Array:
+    """Targets from a file, one to each sample; raises InputError for anything else."""
+    if not _is_numbers(targets):
+        raise InputError(
+            f"{source} holds a target of {targets.dtype}, which are no numbers that a file holds; give numbers, for "
+            "instance the sample's index, by which a metric of your own finds the rest"
+        )
+    if not targets.ndim:
+        raise InputError(
+            f"{source} has {samples} samples, but its target is a single number; give one to each: [{samples}, ...]"
+        )
+    if len(targets) != samples:
+        raise InputError(f"{source} has {samples} samples but {len(targets)} targets; give one to each")
+    return targets
 
 
 def synthetic(args: tuple[Tensor, ...], seed: int) -> Samples:
@@ -280,12 +300,17 @@ def _target(target: Any, source: str) -> Array:
         array = np.asarray(plain.float() if isinstance(plain, Tensor) and plain.dtype == torch.bfloat16 else plain)
     except (TypeError, ValueError, RuntimeError):  # tensors of several shapes, of no device …
         array = np.array(None)
-    if array.dtype.kind not in "biuf":
+    if not _is_numbers(array):
         raise InputError(
             f"{source} gives a target that is a {type(target).__name__}, not one array of numbers; give a tensor or a "
             "number, for instance the sample's index, by which a metric of your own finds the rest"
         )
     return array
+
+
+def _is_numbers(array: Array) -> bool:
+    """Whether it holds numbers of a kind that golden samples can hold too."""
+    return array.dtype.kind in "biuf" and array.dtype.itemsize <= 8
 
 
 def _check_row(index: int, given: list[tuple[str, tuple[int, ...]]], args: tuple[Tensor, ...], source: str) -> None:

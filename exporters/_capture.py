@@ -73,6 +73,11 @@ def capture(
     _refuse_doubles(model, args)
     # A view of a larger array may have strides of 0 along dimensions of 1, which ExecuTorch refuses.
     args = tuple(arg.detach().clone(memory_format=torch.contiguous_format) for arg in args)
+    if max_batch is not None and (single := [number for number, arg in enumerate(args) if not arg.dim()]):
+        raise CaptureError(
+            f"every argument needs a first dimension, and argument {single[0]} is a single number, so no batch can "
+            "vary; give it one, or leave out --max-batch"
+        )
     if max_batch is not None:  # torch.export takes a dimension of 1 for one that is always 1
         args = tuple(arg.repeat(2, *(1 for _ in arg.shape[1:])) if len(arg) == 1 else arg for arg in args)
     if isinstance(model, ExportedProgram):

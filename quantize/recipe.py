@@ -65,5 +65,5 @@ def read(name: str, texts: Mapping[str, str] | None = None) -> Recipe:
         table["name"] = name.rpartition("/")[2].removesuffix(".toml")
         table["text"] = text.decode() if own is not None or name.endswith(".toml") else ""
         return msgspec.convert(table, Recipe)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{name} is not a recipe: {error}; copy one that `edgepass list recipes` shows") from None

@@ -426,7 +426,7 @@ def read(folder: Path) -> Manifest:
             f"{folder} holds no {FILE}; name a folder that `edgepass export` wrote, "
             "or give a file and --reference MODEL to judge one made elsewhere"
         ) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not a manifest that this version reads: {error}") from None
     if made.schema != SCHEMA:
         raise InputError(

@@ -11,7 +11,7 @@ from edgepass.judging import interface
 from edgepass.judging.candidate import Standard
 from edgepass.judging.manifest import GOLDEN, ArtifactRecord
 from edgepass.runtimes import Array, _child
-from edgepass.task import Samples, Task, check_arrays, natural
+from edgepass.task import Samples, Task, check_arrays, check_targets, natural
 
 
 def replay(
@@ -23,7 +23,10 @@ def replay(
     """
     keys = sorted((key for key in golden if key.startswith("input_")), key=natural)
     inputs = check_arrays([golden[key] for key in keys], task.args, str(folder / GOLDEN))
-    samples = Samples(inputs=inputs, targets=golden.get("target"))
+    targets = golden.get("target")
+    if targets is not None:
+        targets = check_targets(targets, len(inputs[0]), str(folder / GOLDEN))
+    samples = Samples(inputs=inputs, targets=targets)
     standard = Standard(samples=samples, reference=task.reference(samples), score=None, threads=threads)
     return standard, [(record, _outputs(record, folder, standard)) for record in records]
 

@@ -55,7 +55,7 @@ def read(preset: str) -> Config:
     text = catalog.read_toml("presets", preset)
     try:
         config = msgspec.toml.decode(text, type=Config)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"preset {preset!r} cannot be used: {error}; see `edgepass list presets` for some") from None
     check(config)
     return config

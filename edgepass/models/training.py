@@ -196,7 +196,7 @@ def read(file: Path, command: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
         with safe_open(file, framework="pt") as stored:
             metadata, tensors = stored.metadata(), {k: stored.get_tensor(k) for k in stored.keys()}  # noqa: SIM118
         at, theirs = json.loads(metadata["at"]), json.loads(metadata["command"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{file} is no training state ({error}); start over with --overwrite") from None
     mine = json.loads(json.dumps(command))
     if theirs != mine:

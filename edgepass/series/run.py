@@ -204,7 +204,7 @@ def _read_spec(folder: Path) -> Spec:
         raise InputError(f"{folder} is no RUN/ folder: it has no {SPEC}; `edgepass fit DATA.csv -o RUN/` makes one")
     try:
         return msgspec.json.decode(_read(folder / SPEC), type=Spec)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{folder / SPEC} cannot be understood: {error}; train again with `edgepass fit`") from None
 
 

@@ -304,9 +304,9 @@ def _read(where: str, found: Task, model: str, say: Say) -> Samples:
     arrays = named_arrays(path)
     targets = arrays.pop("target", None)
     inputs = task.check_arrays([arrays[key] for key in sorted(arrays, key=task.natural)], found.args, where)
-    if targets is not None and len(targets) != len(inputs[0]):
-        raise InputError(f"{where} has {len(inputs[0])} samples but {len(targets)} targets")
-    return Samples(inputs=inputs, targets=targets)
+    return Samples(
+        inputs=inputs, targets=None if targets is None else task.check_targets(targets, len(inputs[0]), where)
+    )
 
 
 def _csv(path: Path, found: Task, model: str) -> Samples:

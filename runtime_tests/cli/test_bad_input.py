@@ -8,11 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.numpy import save
 
-from edgepass import pipeline
-from edgepass.errors import InputError, MissingExtraError, not_imported
+from edgepass import pipeline, task
+from edgepass.errors import DamagedError, InputError, MissingExtraError, not_imported
+from edgepass.models import training
 from edgepass.quantize import recipe as recipes
 from edgepass.runtimes import _child
+from edgepass.runtimes.coreml._file import open_package
 from runtime_tests.cli.test_users_code import user_file
 from runtime_tests.conftest import Done
 
@@ -84,6 +88,37 @@ def test_an_npz_of_another_zip_version(edgepass: Cli, tmp_path: Path) -> None:
     assert "x.npz is not an .npz of plain arrays" in done.sentence
 
 
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (np.array(3), "x.npz has 4 samples, but its target is a single number; give one to each: [4, ...]"),
+        (np.arange(3), "x.npz has 4 samples but 3 targets"),
+        (
+            np.array(["cat", "dog", "cat", "cow"]),
+            "x.npz holds a target of <U3, which are no numbers that a file holds; give numbers",
+        ),
+        (np.ones(4, np.complex64), "x.npz holds a target of complex64, which are no numbers"),
+        (np.ones(4, np.longdouble), "x.npz holds a target of float128, which are no numbers that a file holds"),
+        (np.zeros(4, "datetime64[s]"), "x.npz holds a target of datetime64[s], which are no numbers"),
+    ],
+)
+def test_targets_of_an_npz_that_are_no_numbers(edgepass: Cli, tmp_path: Path, target: np.ndarray, said: str) -> None:
+    np.savez(tmp_path / "x.npz", input_0=np.ones((4, 1, 8), np.float32), target=target)
+    path = user_file(tmp_path / "m")
+    args = ("--target", "onnx", "--eval-data", tmp_path / "x.npz")
+    done = edgepass("export", f"{path}:get_model", "-o", tmp_path / "out", *args)
+    assert done.code == 3, done.err
+    assert said in done.sentence
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("shape", [(1,), ()])
+def test_a_number_is_no_stack_of_samples(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"x\.npz: input 0 is a single number; stack samples on a first dimension"):
+        task.check_arrays([np.array(3.0, np.float32)], (torch.ones(shape),), "x.npz")
+    assert task.check_arrays([np.ones(3, np.float32)], (torch.ones(shape),), "x.npz")[0].shape == (3, *shape)
+
+
 @pytest.mark.parametrize("dim", [48_000_000, 100_000_000_000, 2**62])
 def test_a_preset_that_memory_does_not_hold(edgepass: Cli, tmp_path: Path, dim: int) -> None:
     text = resources.files("edgepass.models.presets").joinpath("single-s.toml").read_text()
@@ -122,3 +157,38 @@ def test_a_full_folder_for_answers_is_named(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(_child.shutil, "disk_usage", lambda folder: full)
     with pytest.raises(InputError, match="where a child leaves its answer, is full; make room there"):
         _child.inspect("onnx", tmp_path / "m.onnx")
+
+
+DEEP = 200_000
+
+
+def test_toml_that_is_nested_too_deeply(edgepass: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(f"keep = {'[' * DEEP}{']' * DEEP}")
+    done = edgepass("export", "single-xs", "-o", tmp_path / "out", "--recipe", tmp_path / "mine.toml")
+    assert done.code == 3, done.err
+    assert "mine.toml is not a recipe" in done.sentence
+    done = edgepass("describe", tmp_path / "mine.toml")
+    assert done.code == 3, done.err
+    assert "mine.toml' cannot be used" in done.sentence
+
+
+def test_a_run_that_is_nested_too_deeply(edgepass: Cli, tmp_path: Path) -> None:
+    (tmp_path / "spec.json").write_text(f'{{"more": {"[" * DEEP}{"]" * DEEP}}}')
+    done = edgepass("describe", tmp_path)
+    assert done.code == 3, done.err
+    assert "spec.json cannot be understood" in done.sentence
+
+
+def test_a_training_state_that_is_nested_too_deeply(tmp_path: Path) -> None:
+    deep = "[" * DEEP + "]" * DEEP
+    (tmp_path / "state").write_bytes(save({}, metadata={"command": "{}", "at": deep}))
+    with pytest.raises(InputError, match="state is no training state"):
+        training.read(tmp_path / "state", {})
+
+
+def test_a_package_whose_manifest_is_nested_too_deeply(tmp_path: Path) -> None:
+    package = tmp_path / "m.mlpackage"
+    (package / "Data").mkdir(parents=True)
+    (package / "Manifest.json").write_text("[" * DEEP + "]" * DEEP)
+    with pytest.raises(DamagedError, match=r"is not a complete \.mlpackage"):
+        open_package(package)

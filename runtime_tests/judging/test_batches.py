@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import edgepass
 from edgepass import catalog, exporters, pipeline
-from edgepass.errors import InputError
+from edgepass.errors import CaptureError, InputError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
 from edgepass.judging import batches, parity, verdict
@@ -174,6 +174,17 @@ def test_the_largest_batch_is_a_whole_number_from_two_on(most: Any, tmp_path: Pa
         InputError, match=r"max_batch is a whole number from 2 on, not .*; leave it out for a fixed batch"
     ):
         edgepass.build(nn.Linear(2, 2), (torch.zeros(1, 2),), out=tmp_path / "o", max_batch=most)
+
+
+def test_a_single_number_has_no_batch(tmp_path: Path) -> None:
+    class Scaled(nn.Module):
+        def forward(self, x: Tensor, factor: Tensor) -> Tensor:
+            return x * factor
+
+    args, asked = (torch.ones(1, 2), torch.ones(())), {"targets": ["onnx"], "recipe": "fp32"}
+    with pytest.raises(CaptureError, match="every argument needs a first dimension, and argument 1 is a single number"):
+        edgepass.build(Scaled(), args, out=tmp_path / "o", max_batch=4, **asked)
+    assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.export

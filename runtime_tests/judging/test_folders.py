@@ -1,6 +1,7 @@
 """validate asks all of a folder: files that a model consists of are its own, and golden samples need no other data."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save
 
 from edgepass import staging
-from edgepass.errors import GATE_FAILED, NOT_EVALUATED, OK, ArtifactError, InputError
+from edgepass.errors import BAD_INPUT, GATE_FAILED, NOT_EVALUATED, OK, ArtifactError, InputError
 from edgepass.judging import files, manifest, verdict
 from runtime_tests.conftest import Done
 from runtime_tests.judging.test_standing import MODEL, edited
@@ -112,3 +113,37 @@ def test_a_reason_names_a_file_without_its_folder(tmp_path: Path, monkeypatch: p
         assert (
             verdict.said(ArtifactError(f"{told} does not run"), Path("out/m.pte"), fresh=False) == "m.pte does not run"
         )
+
+
+def test_a_manifest_that_is_nested_too_deeply_is_none(edgepass: Cli, tmp_path: Path) -> None:
+    deep = "[" * 200_000 + "]" * 200_000
+    for text in (deep, f'{{"more": {deep}}}'):
+        (tmp_path / manifest.FILE).write_text(text)
+        for command in ("validate", "report"):
+            done = edgepass(command, tmp_path)
+            assert done.code == BAD_INPUT, done.err
+            assert "manifest.json is not a manifest that this version reads" in done.sentence
+
+
+@pytest.mark.export
+def test_golden_samples_of_no_dimension_are_told(edgepass: Cli, out: Path) -> None:
+    edited(out, lambda made: made["data"][0].update(sha256="0" * 64))
+    golden = load_file(out / manifest.GOLDEN)
+    for key in golden:
+        (out / manifest.GOLDEN).write_bytes(save(golden | {key: np.array(1.0, np.float32)}))
+        done = edgepass("validate", out, "--trust", "--json")
+        assert done.code == GATE_FAILED, done.err
+
+
+@pytest.mark.export
+def test_a_name_that_is_not_utf8_is_told_of_as_others_are(edgepass: Cli, out: Path) -> None:
+    (out / os.fsdecode(b"a\xff")).touch()
+    assert "its manifest does not list: a�" in reasons(edgepass("validate", out, "--trust", "--json"))
+    again = edgepass("export", out.parent / "small.py:get_model", "-o", out, "--target", "onnx", "--overwrite")
+    assert again.code == BAD_INPUT
+    assert "it holds a�; name another -o" in again.sentence
+
+
+def test_a_package_is_hashed_whatever_its_files_are_called(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"a\xff")).touch()
+    assert len(files.sha256(tmp_path)) == 64

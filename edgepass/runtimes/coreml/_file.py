@@ -66,7 +66,7 @@ def open_package(path: Path) -> Package:
         if not (data / item).resolve().is_relative_to(data.resolve()):
             raise ArtifactError(f"{path} names {item!r} as its model, which is outside it; no other file is opened")
         content = (data / item).read_bytes()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         why = "does not exist" if not path.exists() else f"is not a complete .mlpackage ({_reason(error)})"
         raise DamagedError(f"{path} {why}") from None
     with quiet():
