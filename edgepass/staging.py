@@ -8,13 +8,15 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edgepass.errors import InputError, one_line
 from edgepass.judging import manifest
 
 MARK, REPLACED = ".partial", ".replaced"
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
+"""What is told of the place that is written to, whatever was written: converters seldom say where they do."""
 
 
 @contextmanager
@@ -24,24 +26,30 @@ def folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Each run writes under a name of its own and holds a lock on it, which ends with the run however it ends: what a
     killed run left is removed by the next one, what a live one writes is not touched. Of a link, the folder that it
     leads to is replaced. Raises InputError when `out` exists and may not be overwritten, when another run is writing
-    it, and when the disk is full or not writable.
+    it, and when the disk is full or not writable; an error of the block that is of something else stays what it is.
     """
     refuse_existing(out, overwrite=overwrite)
     place = Path(os.path.realpath(out))  # ".." would have neither a name nor the right parent
     staged, owner = _beside(place), os.getpid()
-    aside = staged.with_suffix(REPLACED)
+    aside, others = staged.with_suffix(REPLACED), None
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         staged.mkdir()
         with _held(staged):
             if _sweep(place, staged):
                 raise InputError(f"another run is writing {out} now; wait until it has ended, or name another -o")
-            yield staged
+            try:
+                yield staged
+            except OSError as error:
+                others = None if of_writing(error, staged, place) else error
+                raise
             if os.getpid() != owner:
                 os._exit(1)  # a fork of the user's code came back out of it; the folder is the other's
             refuse_existing(out, overwrite=overwrite)  # again: the work took minutes
             _replace(staged, place, aside)
     except OSError as error:
+        if error is others:
+            raise
         raise InputError(explain(error, out)) from None
     finally:
         if os.getpid() == owner:
@@ -52,13 +60,14 @@ def _replace(staged: Path, place: Path, aside: Path) -> None:
     if not place.exists():
         os.replace(staged, place)
         return
-    os.replace(place, aside)
-    try:
-        os.replace(staged, place)
-    except OSError:
-        os.replace(aside, place)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+    with _held(place):  # a run that begins now would bring it back
+        os.replace(place, aside)
+        try:
+            os.replace(staged, place)
+        except OSError:
+            os.replace(aside, place)
+            raise
+        os.replace(aside, staged)  # where it is removed, and what is left of it is not taken for a whole folder
 
 
 def write(path: Path, content: bytes) -> None:
@@ -104,9 +113,10 @@ def _held(path: Path) -> Iterator[None]:
 
 def _sweep(path: Path, mine: Path) -> bool:
     """Remove what killed runs left beside `path`; whether a live one, begun before `mine`, is at work there."""
-    ours = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}-\d+({re.escape(MARK)}|{re.escape(REPLACED)})")
     live = False
-    for found in sorted(f for f in path.parent.iterdir() if ours.fullmatch(f.name) and f != mine):
+    for found in _left(path, MARK, REPLACED):
+        if found == mine or (found.suffix == REPLACED and not os.path.lexists(path)):
+            continue
         try:
             with _held(found):
                 remove(found)
@@ -117,11 +127,28 @@ def _sweep(path: Path, mine: Path) -> bool:
     return live
 
 
+def _left(path: Path, *endings: str) -> list[Path]:
+    """What runs have beside `path` under such a name, the earliest first."""
+    ours = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}-\d+({'|'.join(map(re.escape, endings))})")
+    return sorted(f for f in path.parent.iterdir() if ours.fullmatch(f.name))
+
+
+def _bring_back(path: Path) -> None:
+    """Put a folder where it was that a killed run had moved aside, and for which nothing has come: it is the last."""
+    with suppress(OSError):  # a live run holds it while it replaces; it is another user's; there is no such place
+        aside = [] if os.path.lexists(path) else _left(path, REPLACED)
+        for found in aside[-1:]:
+            with _held(found):
+                os.rename(found, path)
+
+
 def refuse_existing(out: Path, *, overwrite: bool) -> None:
     """Raise InputError when `out` is there already: nothing of the user's is lost unasked.
 
     Only what an export wrote can be overwritten: a folder with a manifest, and nothing beside it that is not ours.
+    One that a killed run had moved aside is put back first.
     """
+    _bring_back(Path(os.path.realpath(out)))
     if not os.path.lexists(out):
         return
     if not out.is_dir():
@@ -150,11 +177,23 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def explained(out: Path, advice: str = "name another -o") -> Iterator[None]:
-    """A failed write to `out` is an InputError."""
+    """A failed write to `out` is an InputError; an error of something else stays what it is."""
     try:
         yield
     except OSError as error:
+        if not of_writing(error, out):
+            raise
         raise InputError(explain(error, out, advice)) from None
+
+
+def of_writing(error: OSError, *places: Path) -> bool:
+    """Whether an error is of the disk, or names a file in one of these places, or a folder that one would be in."""
+    if error.errno in DISK:
+        return True
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    named = [Path(os.path.realpath(name)) for name in names]
+    ours = [Path(os.path.realpath(place)) for place in places]
+    return any(file.is_relative_to(place) or place.is_relative_to(file) for file in named for place in ours)
 
 
 def explain(error: OSError, out: Path, advice: str = "name another -o") -> str:

@@ -1,8 +1,10 @@
 """Two runs into one folder: each leaves it whole, or says why not; what a killed run left goes, never a live one's."""
 
+import errno
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,41 @@ def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
     assert sorted(f.name for f in tmp_path.iterdir()) == [".out.mine.partial", "out"]
 
 
+KILLED = """
+import os, sys
+from pathlib import Path
+from edgepass import staging
+replace, calls = os.replace, []
+
+def once(source, target):
+    if calls: os._exit(9)
+    calls.append(replace(source, target))
+
+os.replace = once
+with staging.folder(Path(sys.argv[1]), overwrite=True) as folder:
+    (folder / "manifest.json").write_text("new")
+"""
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_folder_that_a_killed_run_had_moved_aside_is_back(tmp_path: Path, fails: bool) -> None:
+    out = tmp_path / "out"
+    with staging.folder(out) as folder:
+        (folder / "manifest.json").write_text(TEXT % 1)
+    (tmp_path / ".out.0000000000000001-1.replaced").mkdir()  # of an older run, and not the user's last
+    assert subprocess.run([sys.executable, "-c", KILLED, str(out)], check=False).returncode == 9
+    assert not out.exists()
+    with pytest.raises(InputError, match="out exists; name another -o, or add --overwrite"), staging.folder(out):
+        raise AssertionError("it is not worked at all")
+    assert '"seed": 1' in (out / "manifest.json").read_text()
+    with suppress(ValueError), staging.folder(out, overwrite=True) as folder:
+        if fails:
+            raise ValueError
+        (folder / "manifest.json").write_text(TEXT % 2)
+    assert f'"seed": {1 if fails else 2}' in (out / "manifest.json").read_text()
+    assert [f.name for f in tmp_path.iterdir()] == ["out"]
+
+
 def test_a_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path: Path) -> None:
     real, link = tmp_path / "elsewhere" / "real", tmp_path / "link"
     with staging.folder(real) as folder:
@@ -111,6 +148,40 @@ def test_an_old_folder_is_back_when_the_new_one_cannot_take_its_place(
         (folder / "manifest.json").write_text(TEXT % 2)
     assert '"seed": 1' in (out / "manifest.json").read_text()
     assert [f.name for f in tmp_path.iterdir()] == ["out"]
+
+
+def opens(path: Path | str) -> None:
+    with open(path, "rb"):
+        pass
+
+
+@pytest.mark.parametrize("error", [None, OSError(errno.ECONNREFUSED, "Connection refused"), OSError("torn")])
+def test_an_error_of_what_is_not_written_is_its_own(tmp_path: Path, error: OSError | None) -> None:
+    with pytest.raises(OSError, match="dataset|refused|torn"), staging.folder(tmp_path / "out"):
+        if error is not None:
+            raise error
+        opens(tmp_path / "dataset.bin")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(OSError, match="dataset|refused|torn"), staging.explained(tmp_path / "out"):
+        if error is not None:
+            raise error
+        opens(tmp_path / "dataset.bin")
+
+
+def test_an_error_of_what_is_written_is_told_of_it(tmp_path: Path) -> None:
+    out = tmp_path / "link" / "out"
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    full = OSError(errno.ENOSPC, "No space left on device", "/elsewhere/of/a/converter")
+    with pytest.raises(InputError, match="no room to write"), staging.folder(out):
+        raise full
+    with pytest.raises(InputError, match="out could not be written: No such file"), staging.folder(out) as folder:
+        opens(folder / "torn")
+    with pytest.raises(InputError, match="could not be written: No such file"), staging.explained(out):
+        opens(out / "torn")
+    with pytest.raises(InputError, match="could not be written: No such file"), staging.folder(out) as folder:
+        (folder / "a").replace(tmp_path / "none" / "b")
+    assert not list((tmp_path / "real").iterdir())
 
 
 def test_a_file_is_written_under_a_name_of_its_own(tmp_path: Path) -> None:
