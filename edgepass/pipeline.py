@@ -142,6 +142,7 @@ def export(
     staging.refuse_existing(out, overwrite=overwrite)
     for recipe in plan.recipes:
         recipe.check_calibration(given=task.calibration is not None)
+    out = out.absolute()  # the model's forward may change the working folder
     samples = evaluation(task)
     say("capturing")
     with _memory.bounded():

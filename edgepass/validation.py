@@ -53,6 +53,8 @@ def validate(
         )
     for file, _ in listed:
         files.runtime_of(file)
+    # The model's forward may change the working folder.
+    path, listed = path.absolute(), [(file.absolute(), name) for file, name in listed]
     say(f"loading {model}")
     try:
         task = load(model, made.metric if made else None)

@@ -101,6 +101,20 @@ def test_a_working_folder_and_a_fork_are_the_files_own(tmp_path: Path) -> None:
     assert [f.name for f in (tmp_path / "data").iterdir()] == ["seed"]
 
 
+@pytest.mark.export
+def test_a_working_folder_that_forward_changes_to_moves_no_output(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    user_file(tmp_path, forward=f"os.chdir({str(tmp_path / 'data')!r})")
+    done = command(*EXPORT, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "manifest.json").is_file()
+    done = command("validate", "out", "--trust", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = command("validate", "out/mine.fp32.onnx", "--reference", "mine.py:get_model", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not list((tmp_path / "data").iterdir())
+
+
 @pytest.mark.parametrize(
     "samples",
     [
