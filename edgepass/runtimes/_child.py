@@ -221,7 +221,7 @@ def _ask(request: Request, path: Path, folder: Path) -> Reply:
         # A crash while the interpreter shuts down comes after the answer and takes nothing from it.
         reply = msgspec.json.decode(reply_file.read_bytes(), type=Reply)
     elif code is None:
-        reason = f"gave no answer in {request.seconds:g} s; give it longer, or make the model or the samples fewer"
+        reason = f"gave no answer in {request.seconds:g} s; make the model smaller, or the samples fewer"
         raise ArtifactError(f"{path}: the {request.runtime} runtime {reason}")
     else:
         raise _death(code, request, path, _tail(folder))
@@ -295,7 +295,10 @@ def _death(code: int, request: Request, path: Path, tail: str) -> ArtifactError:
             f"{who} was killed, most likely by the system for want of memory; free some, or make the model smaller"
         )
     if -code == signal.SIGXCPU:
-        return ArtifactError(f"{who} used more processor time than {request.seconds:g} s allow; give it longer")
+        return ArtifactError(
+            f"{who} used more processor time than {request.seconds:g} s allow; "
+            "make the model smaller, or the samples fewer"
+        )
     try:
         name = signal.Signals(-code).name
     except ValueError:
@@ -307,7 +310,7 @@ def _too_big(request: Request) -> str:
     space = resource.getrlimit(resource.RLIMIT_AS)[0]
     if space != resource.RLIM_INFINITY and space < request.memory_bytes:
         return f"needed more than the {space / GIB:.3g} GiB that this shell allows; allow more (ulimit -v)"
-    return f"needed more than {request.memory_bytes / GIB:.3g} GiB; allow more memory, or make the model smaller"
+    return f"needed more than {request.memory_bytes / GIB:.3g} GiB; make the model smaller"
 
 
 def _tail(folder: Path) -> str:
