@@ -12,8 +12,8 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.fx import GraphModule
 
-from edgepass import catalog
-from edgepass.errors import EdgepassError, RefusedError, listed, one_line
+from edgepass import catalog, staging
+from edgepass.errors import NO_MEMORY, EdgepassError, RefusedError, listed, one_line
 from edgepass.exporters import _space
 from edgepass.exporters._capture import Program, quiet
 from edgepass.judging.manifest import Fallback
@@ -154,22 +154,35 @@ def target(name: str) -> Target:
 def export(name: str, job: Job, path: Path) -> Lowered:
     """Write the program of `job` to `path` in the format of the target called `name`, without a word on the way.
 
-    Raises RefusedError when the converter cannot take the model, and UnloadableError where it has no room to be loaded.
+    Raises RefusedError when the converter cannot take the model, or not in the memory that is free here,
+    UnloadableError where it has no room to be loaded, and OSError where `path` cannot be written.
     """
     chosen = target(name)
     _space.check(name, chosen.space, job.program.exported)
     try:
         with quiet(), torch.no_grad():
             return chosen.export(job, path)
-    except (EdgepassError, OSError, MemoryError):
+    except EdgepassError:
         raise
     except Exception as error:  # whatever a converter raises for a model that it does not like
+        if isinstance(error, OSError) and staging.of_writing(error, path):
+            raise
         root = _root(error)
+        if isinstance(root, MemoryError) or NO_MEMORY.search(str(root)):
+            raise RefusedError(no_memory(name, job.recipe)) from error
         why = one_line(str(root), LINE)
         raise RefusedError(
             f"{name} cannot convert the model with {job.recipe.name}: its converter raises {type(root).__name__}"
             f"{why and ': '}{why}; change that part of the model, or name the other targets with --target"
         ) from error
+
+
+def no_memory(name: str, recipe: Recipe) -> str:
+    """Why there is no file of a target whose conversion memory did not hold."""
+    return (
+        f"{name} cannot convert the model with {recipe.name}: converting took more memory than is free here; free "
+        "some, allow more (ulimit -v), or make the model smaller"
+    )
 
 
 def _root(error: BaseException) -> BaseException:

@@ -149,7 +149,9 @@ def _constant(module: GraphModule, node: Node) -> tuple[str, Tensor | None]:
     try:
         with torch.no_grad():
             result = value(node)
-    except (LookupError, RuntimeError):
+    except MemoryError:
+        raise
+    except Exception:  # any operation may be called here, and alone with constants it may raise anything
         return "", None
     own = [name for name in names if not name.rpartition(".")[2].startswith("_")]
     name = own[0] if own else f"{module_path(node)}.weight".removeprefix(".")

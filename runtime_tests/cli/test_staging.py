@@ -4,7 +4,8 @@ import errno
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
@@ -156,16 +157,18 @@ def opens(path: Path | str) -> None:
 
 
 @pytest.mark.parametrize("error", [None, OSError(errno.ECONNREFUSED, "Connection refused"), OSError("torn")])
-def test_an_error_of_what_is_not_written_is_its_own(tmp_path: Path, error: OSError | None) -> None:
-    with pytest.raises(OSError, match="dataset|refused|torn"), staging.folder(tmp_path / "out"):
+@pytest.mark.parametrize("guard", [staging.folder, staging.explained])
+def test_an_error_of_what_is_not_written_is_its_own(
+    tmp_path: Path, error: OSError | None, guard: Callable[[Path], AbstractContextManager[object]]
+) -> None:
+    def fails() -> None:
         if error is not None:
             raise error
         opens(tmp_path / "dataset.bin")
+
+    with pytest.raises(OSError, match=r"dataset|refused|torn"), guard(tmp_path / "out"):
+        fails()
     assert not list(tmp_path.iterdir())
-    with pytest.raises(OSError, match="dataset|refused|torn"), staging.explained(tmp_path / "out"):
-        if error is not None:
-            raise error
-        opens(tmp_path / "dataset.bin")
 
 
 def test_an_error_of_what_is_written_is_told_of_it(tmp_path: Path) -> None:

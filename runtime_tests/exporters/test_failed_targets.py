@@ -5,18 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
-from edgepass import pipeline
-from edgepass.errors import BAD_INPUT, GATE_FAILED, ArtifactError
+from edgepass import catalog, exporters, pipeline
+from edgepass.errors import BAD_INPUT, GATE_FAILED, ArtifactError, InputError
 from edgepass.judging import manifest, verdict
 from edgepass.judging.candidate import Candidate, Standard, Yardstick
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import Latency
+from edgepass.pipeline import build
 from edgepass.quantize.recipe import Recipe, Scheme
 from edgepass.runtimes import _child
 from edgepass.task import Samples
-from runtime_tests.conftest import Done
+from runtime_tests.conftest import CONVERTERS_WARN, Done
 
+pytestmark = CONVERTERS_WARN
 Cli = Callable[..., Done]
 
 SORTS = """
@@ -97,6 +101,62 @@ def test_what_is_slower_than_float32_is_told_by_its_scheme(scheme: Scheme, told:
     assert verdict._slower(latency, stick, chosen) == (
         ["fp32 takes 3 times as long here as float32 in the same runtime (host runtime)"] if told else []
     )
+
+
+def build_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> manifest.Manifest:
+    """An export whose first target raises `error` when it has written a part of its file."""
+
+    def fails(job: object, path: Path) -> None:
+        path.write_bytes(b"a part")
+        raise error
+
+    monkeypatch.setattr(catalog.load("targets", "coreml"), "export", fails)
+    x = torch.linspace(-1.0, 1.0, 7)[None]
+    return build(nn.Linear(7, 5), (x,), out=tmp_path / "o", targets=["coreml", "onnx"], recipe="fp32")
+
+
+@pytest.mark.export
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "converting took more memory than is free here; free some, allow more (ulimit -v)"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "converting took more memory than is free here"),
+        (FileNotFoundError(2, "No such file or directory", "/no/such/data"), "FileNotFoundError: [Errno 2] No such"),
+    ],
+)
+def test_a_converter_that_fails_at_memory_or_a_file_costs_the_others_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    made = build_with(tmp_path, monkeypatch, error)
+    failed, written = made.artifacts
+    assert (failed.target, failed.verdict, failed.file) == ("coreml", "fail", "")
+    assert said in failed.reasons[0]
+    assert (written.target, written.verdict) == ("onnx", "pass")
+    assert sorted(f.name for f in (tmp_path / "o").iterdir() if f.suffix in (".onnx", ".mlpackage")) == [written.file]
+
+
+@pytest.mark.export
+def test_memory_that_ends_beside_the_converter_costs_the_others_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = exporters.requested
+
+    def ends(name: str, job: exporters.Job) -> object:
+        if name == "coreml":
+            raise MemoryError
+        return asked(name, job)
+
+    monkeypatch.setattr(exporters, "requested", ends)
+    made = build(nn.Linear(7, 5), (torch.ones(1, 7),), out=tmp_path / "o", targets=["coreml", "onnx"], recipe="fp32")
+    assert [a.verdict for a in made.artifacts] == ["fail", "pass"]
+    assert "coreml cannot convert the model with fp32: converting took more memory" in made.artifacts[0].reasons[0]
+    assert not list((tmp_path / "o").glob("*.mlpackage"))
+
+
+def test_a_full_disk_ends_the_whole_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="no room to write"):
+        build_with(tmp_path, monkeypatch, OSError(28, "No space left on device", "/elsewhere"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_no_target_can_do_is_refused_before_anything_is_loaded(edgepass: Cli, tmp_path: Path) -> None:

@@ -82,3 +82,18 @@ def test_each_number_before_a_layer_is_counted_once() -> None:
     (found,) = stated(torch.export.export(model, (torch.randn(1, 3),)).module())  # type: ignore[arg-type]
     ratios = [float(form[0, 0] / model.layer.weight[0, 0].item()) for form in found.forms]
     assert sorted(ratios) == pytest.approx([1, 4, 12, 24])
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError, AttributeError, NotImplementedError])
+def test_a_constant_that_cannot_be_computed_alone_states_nothing(error: type[Exception]) -> None:
+    def fails(weight: Tensor) -> Tensor:
+        raise error("it takes no such tensor")
+
+    job = Job(capture(nn.Linear(7, 3).eval(), (torch.randn(1, 7),)), recipe.read("fp32"))
+    graph = job.graph()
+    (weight,) = (w.name for w in stated(graph))
+    (layer,) = (n for n in graph.graph.nodes if n.target is torch.ops.aten.linear.default)
+    with graph.graph.inserting_before(layer):
+        layer.replace_input_with(layer.args[1], graph.graph.call_function(fails, (layer.args[1],)))
+    assert weight
+    assert stated(graph) == []
