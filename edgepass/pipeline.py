@@ -198,6 +198,9 @@ def write(
                 except RefusedError as error:
                     staging.remove(path)
                     why = str(error)
+                except MemoryError:
+                    staging.remove(path)
+                    why = exporters.no_memory(target_name, recipe)
                 except ABSENT as error:
                     absent.append(error)
                     why = str(error)
