@@ -34,7 +34,7 @@ from edgepass.quantize import recipe as recipes
 from edgepass.quantize.recipe import Recipe
 from edgepass.report import page
 from edgepass.runtimes import Array, _memory
-from edgepass.task import Samples, Task, check_args, collect, synthetic
+from edgepass.task import Samples, Task, check_args, collect, stand_in
 
 TARGETS = ("executorch", "coreml", "tflite")
 RECIPE = "static_wi8_ai8"
@@ -114,7 +114,6 @@ def build(
     """
     plan = Plan.of(targets, [recipe] if isinstance(recipe, str) else recipe, max_batch)
     args = check_args(example_inputs, "example_inputs")
-    samples = synthetic(args, 0) if evaluate is None else collect(evaluate, args, "evaluate")
     name = type(model).__name__.lower()
     task = Task(
         name=name,
@@ -122,9 +121,11 @@ def build(
         model=model,
         args=args,
         calibration=None if calibration is None else collect(calibration, args, "calibration"),
-        evaluation=samples,
+        evaluation=None if evaluate is None else collect(evaluate, args, "evaluate"),
         score=None if metric is None else scores.of(metric, "metric=", higher_is_better),
     )
+    if task.evaluation is None:
+        task = replace(task, evaluation=stand_in(task, 0))
     return export(task, plan, Path(out), bounds or Gates(), overwrite=overwrite)
 
 

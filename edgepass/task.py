@@ -4,6 +4,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import chdir
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -254,9 +255,25 @@ def check_targets(targets: Array, samples: int, source: str) -> Array:
     return targets
 
 
-def synthetic(args: tuple[Tensor, ...], seed: int) -> Samples:
-    """Seeded noise in the shapes of `args`, for a model that came without data; integers repeat the example's."""
-    generator = np.random.default_rng(seed)
+def stand_in(task: Task, seed: int) -> Samples:
+    """What a model that came without data is judged on; its integers vary where it takes them so."""
+    drawn, repeated = synthetic(task.args, seed), synthetic(task.args, seed, draw=False)
+    if all(np.array_equal(*both) for both in zip(drawn.inputs, repeated.inputs, strict=True)):
+        return repeated
+    try:  # columns may each have a vocabulary of their own, and offsets an order
+        with chdir("."):  # which the model's forward may change
+            task.reference(drawn)
+    except InputError:
+        return repeated
+    return drawn
+
+
+def synthetic(args: tuple[Tensor, ...], seed: int, *, draw: bool = True) -> Samples:
+    """Seeded noise in the shapes of `args`, and the example's own integers: as they are, then drawn from all of them.
+
+    Truth values and integers of 0 and 1 say what counts, and stay; so does all that is no noise without `draw`.
+    """
+    generator, integers = np.random.default_rng(seed), np.random.default_rng((seed, 1))
     inputs: list[Array] = []
     for arg in args:
         shape = (SYNTHETIC_SAMPLES, *arg.shape)
@@ -264,6 +281,8 @@ def synthetic(args: tuple[Tensor, ...], seed: int) -> Samples:
             inputs.append(generator.standard_normal(shape).astype(arg.numpy(force=True).dtype))
         else:
             inputs.append(np.broadcast_to(arg.numpy(), shape).copy())
+            if draw and arg.numel() and not ((arg == 0) | (arg == 1)).all():
+                inputs[-1][1:] = integers.choice(arg.numpy().ravel(), (SYNTHETIC_SAMPLES - 1, *arg.shape))
     return Samples(inputs=inputs, synthetic=True)
 
 

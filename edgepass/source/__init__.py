@@ -65,7 +65,7 @@ def load(
     samples = {"calibration": found.calibration, "evaluation": found.evaluation} | given
     calibrate, judge = samples["calibration"], samples["evaluation"]
     if judge is None:
-        judge = task.synthetic(found.args, seed)
+        judge = task.stand_in(found, seed)
     return replace(
         found,
         calibration=None if calibrate is None else calibrate.spread(calibration_samples),

@@ -13,6 +13,25 @@ from edgepass.judging.sampling import notes
 from edgepass.series.fit import fit
 from edgepass.task import Samples, synthetic
 
+COLUMNS = """
+import torch
+from torch import nn
+
+
+class Model(nn.Module):
+    def __init__(self, days):
+        super().__init__()
+        self.days, self.hours = nn.Embedding(days, 4), nn.Embedding(41, 4)
+
+    def forward(self, ids):
+        return self.days(ids[:, 0]) + self.hours(ids[:, 1])
+
+
+def columns(): return Model(7)
+def words(): return Model(41)
+def get_args(): return (torch.tensor([[1, 40]]),)
+"""
+
 
 def noise(n: int, scale: float = 1.0, seed: int = 0, level: float = 0.0) -> Samples:
     generator = np.random.default_rng(seed)
@@ -65,6 +84,39 @@ def test_noise_in_the_shapes_of_the_example_is_sound_but_not_for_integers() -> N
         "all 32 evaluation samples are the same"
         in notes(None, synthetic((torch.zeros(1, 3, dtype=torch.int64),), 0))[0]
     )
+
+
+def test_integers_are_drawn_from_those_of_the_example() -> None:
+    import torch
+
+    ids = torch.tensor([[101, 7, 2023, 7, 102]])
+    mask, flags, one = torch.tensor([[1, 1, 1, 1, 0]]), torch.tensor([[True, False]]), torch.full((1, 5), 3)
+    made, again = (synthetic((ids, mask, flags, one, torch.zeros(2)), 5) for _ in range(2))
+    drawn, *still, noise = made.inputs
+    assert (drawn.dtype, drawn.shape) == (np.int64, (32, 1, 5))
+    assert set(np.unique(drawn)) == {7, 101, 102, 2023}
+    assert np.array_equal(drawn[0], ids.numpy())
+    assert len(np.unique(drawn, axis=0)) > 16
+    for example, kept in zip((mask, flags, one), still, strict=True):
+        assert np.array_equal(kept, np.broadcast_to(example.numpy(), kept.shape)), "flags and one value stay"
+    assert all(np.array_equal(x, y) for x, y in zip(made.inputs, again.inputs, strict=True))
+    assert np.array_equal(noise, synthetic((torch.zeros(2),), 5).inputs[0])
+    assert made.synthetic
+    assert notes(None, made) == []
+
+
+def test_a_model_that_takes_no_drawn_integers_is_given_those_of_the_example(tmp_path: Path) -> None:
+    """Columns of which each has a vocabulary of its own."""
+    path = tmp_path / "m.py"
+    path.write_text(COLUMNS)
+    found = source.load(f"{path}:columns").evaluation
+    assert found is not None
+    assert found.synthetic
+    assert np.array_equal(found.inputs[0], np.broadcast_to([[[1, 40]]], (32, 1, 2)))
+    found = source.load(f"{path}:words").evaluation
+    assert found is not None
+    assert set(np.unique(found.inputs[0])) == {1, 40}
+    assert len(np.unique(found.inputs[0], axis=0)) > 1
 
 
 @pytest.mark.export
