@@ -14,9 +14,12 @@ EdgepassError                 exit 1   a fault of edgepass itself
 Every message is one sentence for a person: what was asked, what is allowed, what to do next.
 """
 
+import errno
+import os
 import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
 OK, INTERNAL, GATE_FAILED, BAD_INPUT, NOT_INSTALLED, NOT_EVALUATED = range(6)
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -26,6 +29,8 @@ NO_MEMORY = re.compile(
 )
 """Said by allocators and loaders of several languages where memory, or the address space, has come to its end."""
 
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
+"""What is told of the place that is written to, whatever was written: converters seldom say where they do."""
 _UNWRITABLE = re.compile("[\ud800-\udfff]")
 """What Python holds for bytes of a name that are not UTF-8."""
 
@@ -118,6 +123,16 @@ def not_imported(error: ImportError, what: str, extra: str) -> EdgepassError:
         f"{what} cannot be loaded: {one_line(first_line(error))}; allow more memory (ulimit -v) where it speaks of "
         f"that, else install it again: pip install --force-reinstall 'edgepass[{extra}]'"
     )
+
+
+def of_writing(error: OSError, *places: Path) -> bool:
+    """Whether an error is of the disk, or names a file in one of these places, or a folder that one would be in."""
+    if error.errno in DISK:
+        return True
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    named = [Path(os.path.realpath(name)) for name in names]
+    ours = [Path(os.path.realpath(place)) for place in places]
+    return any(file.is_relative_to(place) or place.is_relative_to(file) for file in named for place in ours)
 
 
 def first_line(error: BaseException) -> str:

@@ -11,12 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from edgepass.errors import InputError, one_line
+from edgepass.errors import InputError, of_writing, one_line
 from edgepass.judging import manifest
 
 MARK, REPLACED = ".partial", ".replaced"
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
-"""What is told of the place that is written to, whatever was written: converters seldom say where they do."""
 
 
 @contextmanager
@@ -184,16 +182,6 @@ def explained(out: Path, advice: str = "name another -o") -> Iterator[None]:
         if not of_writing(error, out):
             raise
         raise InputError(explain(error, out, advice)) from None
-
-
-def of_writing(error: OSError, *places: Path) -> bool:
-    """Whether an error is of the disk, or names a file in one of these places, or a folder that one would be in."""
-    if error.errno in DISK:
-        return True
-    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
-    named = [Path(os.path.realpath(name)) for name in names]
-    ours = [Path(os.path.realpath(place)) for place in places]
-    return any(file.is_relative_to(place) or place.is_relative_to(file) for file in named for place in ours)
 
 
 def explain(error: OSError, out: Path, advice: str = "name another -o") -> str:

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.fx import GraphModule
 
-from edgepass import catalog, staging
-from edgepass.errors import NO_MEMORY, EdgepassError, RefusedError, listed, one_line
+from edgepass import catalog
+from edgepass.errors import NO_MEMORY, EdgepassError, RefusedError, listed, of_writing, one_line
 from edgepass.exporters import _space
 from edgepass.exporters._capture import Program, quiet
 from edgepass.judging.manifest import Fallback
@@ -165,7 +165,7 @@ def export(name: str, job: Job, path: Path) -> Lowered:
     except EdgepassError:
         raise
     except Exception as error:  # whatever a converter raises for a model that it does not like
-        if isinstance(error, OSError) and staging.of_writing(error, path):
+        if isinstance(error, OSError) and of_writing(error, path):
             raise
         root = _root(error)
         if isinstance(root, MemoryError) or NO_MEMORY.search(str(root)):
