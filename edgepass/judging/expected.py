@@ -27,10 +27,11 @@ Halves are rounded as they are, their mean with them, so where the graph itself 
 those: the probabilities of a sigmoid, that have 65.7 dB in XNNPACK's float16 and 73.9 dB in torch's, vary by a part of
 themselves.
 
-XNNPACK sums in float16 too where a processor can. A sum of K terms in turn is rounded
-K times, at K / 2 times its final power on average, and so it is measured: 63.2, 58.8, 52.2 and 47.4 dB for a linear
-layer of 16, 64, 256 and 1024 inputs, where sums in float32 give 73.4 to 74.1. The files of such a target are forgiven
-the roundings of their widest sum.
+XNNPACK sums in float16 too where a processor can. A sum of K terms in turn is rounded K times, at K / 2 times its final
+power on average, and so it is measured: 63.2, 58.8, 52.2 and 47.4 dB for a linear layer of 16, 64, 256 and 1024 inputs,
+where sums in float32 give 73.4 to 74.1. What follows makes that noise larger as it does the noise of the graph's one
+rounding, so files of such a target may have 1 + K / 2 times as much, K of their widest sum: an inception block has
+33.2 dB in a slice where its graph has 52.2, and 43.7 dB as a whole.
 
 `python -m runtime_tests.bench.mechanisms` measures again, and `python -m runtime_tests.bench.halves` what float16 is.
 """
@@ -137,7 +138,7 @@ def agreed(reference: Sequence[Array], file: Sequence[Array]) -> list[Agreement]
 
 def _excess(r: Array, g: Array, f: Array, name: str, scheme: Scheme, terms: int) -> Iterator[Excess]:
     """The whole output first, then every slice of it; all are [samples, ...]."""
-    forgiven_db = FORGIVEN_DB.get(scheme, FLOAT32_DB) - 10 * float(np.log10(1 + terms / 2))
+    forgiven_db = FORGIVEN_DB.get(scheme, FLOAT32_DB)
     rounded = scheme == "float16" and are_halves(g)
     in_file, in_graph = parity.powers(r, f), parity.powers(r, g)
     parts = zip(parity.slices(in_file, name), parity.slices(in_graph, name), strict=True)
@@ -153,7 +154,7 @@ def _excess(r: Array, g: Array, f: Array, name: str, scheme: Scheme, terms: int)
             file_db=file.centred_db,
             expected_db=graph.centred_db,
             ratio=ratio,
-            bound=MULTIPLE * float(np.exp(SIGMAS * deviation)),
+            bound=MULTIPLE * (1 + terms / 2) * float(np.exp(SIGMAS * deviation)),
         )
 
 
