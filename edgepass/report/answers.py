@@ -303,7 +303,9 @@ def _cost(manifest: Manifest) -> str:
     worst = max((a.metric for a in manifest.artifacts if a.metric), key=lambda metric: metric.drop, default=None)
     losses = [loss for a in manifest.artifacts if (loss := lost(a)) is not None]
     if worst is not None:
-        return f"{worst.name} no worse" if worst.drop < EVEN else f"{worst.name} at most {words.change(worst)}"
+        most = words.change(worst)
+        said = "no worse" if worst.drop < EVEN else f"at most {most}" if "%" in most else most
+        return f"{worst.name} {said}"
     return f"Outputs off by at most {words.share(error(min(losses)))}" if losses else "Not known"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from edgepass.errors import listed
 from edgepass.judging.figures import decibels, three, times
 from edgepass.judging.manifest import AT_BATCH, ArtifactRecord, Manifest, Operations, WeightValues
+from edgepass.judging.parity import SQNR_CAP_DB
 from edgepass.report.finding import Finding, Row, grouped
 
 
@@ -29,7 +30,7 @@ def changed(manifest: Manifest) -> Finding:
         cells = (
             target,
             f"{times(excess.ratio)} \N{MULTIPLICATION SIGN}" if excess else "-",
-            decibels(kept.centred_db) if kept else "-",
+            "-" if kept is None else "equal" if kept.centred_db >= SQNR_CAP_DB else decibels(kept.centred_db),
             f"{_others(weights)} differ" if _others(weights) else "equal" if any(w.compared for w in weights) else "-",
         )
         rows.append(Row(cells=cells, bad=bad))

@@ -92,6 +92,8 @@ def test_what_a_recipe_costs_is_beside_what_is_had_for_it() -> None:
         ("fp16", "0 %", "0.1 %", "51 %"),
     ]
     assert "40.0 dB at worst" in found.detail
+    perfect = [replace(a, metric=replace(a.metric, reference=0.0)) for a in artifacts if a.metric]
+    assert answers.costs(a_passing(artifacts=perfect)).headline == "mse worse"
 
 
 def outputs_of(*pairs: tuple[float, float]) -> Parity:

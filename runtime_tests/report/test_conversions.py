@@ -24,6 +24,9 @@ def test_what_a_converter_changed_is_named_where_it_is_too_much() -> None:
     assert found.headline == "Too much for tflite"
     assert [row.bad for row in found.rows] == [False, True]
     assert conversions.changed(a_passing()).headline == "Not known"
+    exact = replace(right, float32=[Kept(name="output_0", centred_db=200.0, bound_db=80.0)])
+    (row,) = conversions.changed(a_passing(artifacts=[replace(first, conversion=exact)])).rows
+    assert row.cells[2] == "equal", "which fits its column"
 
 
 def test_an_operation_that_is_not_the_graphs_is_too_much() -> None:
