@@ -15,7 +15,7 @@ from edgepass.exporters._capture import capture
 from edgepass.judging import gates, verdict
 from edgepass.judging.candidate import Candidate, Standard
 from edgepass.judging.gates import Gates
-from edgepass.judging.manifest import ArtifactRecord
+from edgepass.judging.manifest import ArtifactRecord, Metric
 from edgepass.quantize import audit, recipe
 from edgepass.task import Samples, Task
 from runtime_tests.conftest import CONVERTERS_WARN
@@ -100,7 +100,7 @@ def test_validate_judges_again_and_sees_a_file_that_was_changed(task: Task, buil
 
     copy = tmp_path / "o"
     shutil.copytree(built, copy)
-    load: Callable[[str], Task] = lambda model: task  # noqa: E731
+    load: Callable[[str, Metric | None], Task] = lambda model, before: task  # noqa: E731
     sound = validate(copy, load=load, reference=None, recipe=None, bounds=Gates())
     assert sound.verdict == "pass", [a.reasons for a in sound.artifacts]
     (tflite,) = copy.glob("*.tflite")
