@@ -137,11 +137,11 @@ def _how(want: Stated, found: _Found) -> str:
     channels = x.reshape(len(x), -1), y.reshape(len(y), -1), most.reshape(len(most), -1)
     off = (np.abs(channels[0] - channels[1]) > channels[2]).any(1)
     if not channels[1][off].any():
-        return f"{off.sum()} of its {len(off)} channels are zero"
+        return f"{off.sum()} of its {len(x)} channels are zero"
     norm = np.maximum((channels[0] ** 2).sum(1), np.finfo(np.float32).tiny)
     factor = ((channels[0] * channels[1]).sum(1) / norm)[off]
     scaled = bool((np.abs(factor[:, None] * channels[0][off] - channels[1][off]) <= 2 * channels[2][off]).all())
-    where = "" if off.all() else f"in {off.sum()} of its {len(off)} channels "
+    where = "" if off.all() else f"in {off.sum()} of its {len(x)} channels "
     if scaled:
         return f"{where}it is {factor[0]:.4g} times what it should be"
     largest = float(np.abs(channels[0] - channels[1]).max() / max(float(np.abs(x).max()), np.finfo(np.float32).tiny))
