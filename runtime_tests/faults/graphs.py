@@ -36,14 +36,14 @@ def give(graph: GraphModule, change: Callable[..., Any], number: int = 0) -> Non
     end.args = (tuple(given),)
 
 
-@fault("graph", recipes=ENDS)
+@fault("graph")
 def outputs_swapped(graph: GraphModule) -> None:
     """The two outputs, which are of one shape, change places."""
     end, given = outputs(graph)
     end.args = (tuple(reversed(given)),)
 
 
-@fault("graph", recipes=ENDS)
+@fault("graph")
 def inputs_swapped(graph: GraphModule) -> None:
     """The two inputs, which are of one shape, change places."""
     x, y = (n for n in graph.graph.nodes if n.op == "placeholder")
@@ -54,21 +54,21 @@ def inputs_swapped(graph: GraphModule) -> None:
         node.replace_input_with(y, x)
 
 
-@fault("graph", recipes=ENDS)
+@fault("graph")
 def factor_dropped(graph: GraphModule) -> None:
     """The factor 0.7 of what is subtracted is left out, as coremltools leaves out alpha."""
     (node,) = (n for n in calls(graph, "mul") if n.args[1] == 0.7)
     node.replace_all_uses_with(node.args[0])
 
 
-@fault("graph", recipes=ENDS)
+@fault("graph")
 def operands_swapped(graph: GraphModule) -> None:
     """a - b is b - a."""
     (node,) = calls(graph, "sub")
     node.args = tuple(reversed(node.args))
 
 
-@fault("graph", recipes=ENDS)
+@fault("graph")
 def pad_on_both_sides(graph: GraphModule) -> None:
     """A pad of (2, 0) is one of (1, 1)."""
     (node,) = (
@@ -79,35 +79,35 @@ def pad_on_both_sides(graph: GraphModule) -> None:
     node.args = (node.args[0], [1, 1], *node.args[2:])
 
 
-@fault("graph", recipes=ENDS)
+@fault("graph")
 def relu_dropped(graph: GraphModule) -> None:
     """The last ReLU is not applied."""
     node = calls(graph, "relu")[-1]
     node.replace_all_uses_with(node.args[0])
 
 
-@fault("graph", recipes=ENDS)
+@fault("graph")
 def bias_dropped(graph: GraphModule) -> None:
     """The convolution has no bias."""
     (node,) = calls(graph, "conv1d")
     node.args = (*node.args[:2], None, *node.args[3:])
 
 
-@fault("graph", recipes=ENDS)
+@fault("graph")
 def wrong_epsilon(graph: GraphModule) -> None:
     """The norm's epsilon is 1e-2 where it is 1e-5."""
     (node,) = calls(graph, "layer_norm")
     node.args = (*node.args[:4], 1e-2)
 
 
-@fault("graph", recipes=ENDS)
+@fault("graph")
 def softmax_over_another_axis(graph: GraphModule) -> None:
     """Over steps, which are as many as the features."""
     (node,) = calls(graph, "softmax")
     node.args = (node.args[0], 1, *node.args[2:])
 
 
-@fault("graph", recipes=ENDS)
+@fault("graph")
 def steps_late_by_one(graph: GraphModule) -> None:
     """Every step of an output is that of the step before."""
     aten = torch.ops.aten
@@ -119,13 +119,13 @@ def steps_late_by_one(graph: GraphModule) -> None:
     give(graph, late)
 
 
-@fault("graph", recipes=ENDS)
+@fault("graph")
 def output_transposed(graph: GraphModule) -> None:
     """An output [B, 16, 6] comes as [B, 6, 16], of equal size."""
     give(graph, lambda g, y: g.call_function(torch.ops.aten.permute.default, (y, [0, 2, 1])))
 
 
-@fault("graph", recipes=ENDS)
+@fault("graph")
 def output_in_another_order(graph: GraphModule) -> None:
     """The values of [B, 6, 16] laid out as [B, 16, 6]."""
 
@@ -137,13 +137,13 @@ def output_in_another_order(graph: GraphModule) -> None:
     give(graph, laid)
 
 
-@fault("graph", recipes=ENDS)
+@fault("graph")
 def output_of_another_type(graph: GraphModule) -> None:
     """An output of float32 comes as int32."""
     give(graph, lambda g, y: g.call_function(torch.ops.aten.to.dtype, (y, torch.int32)))
 
 
-@fault("graph", recipes=ENDS)
+@fault("graph")
 def output_constant(graph: GraphModule) -> None:
     """An output is 0.1 whatever comes in."""
 
@@ -154,7 +154,7 @@ def output_constant(graph: GraphModule) -> None:
     give(graph, constant)
 
 
-@fault("graph", recipes=ENDS)
+@fault("graph")
 def one_column_constant(graph: GraphModule) -> None:
     """One of the six columns of an output is zero."""
     aten = torch.ops.aten
