@@ -287,8 +287,12 @@ def settle(task: Task, program: Program, samples: Samples) -> tuple[Task, Progra
         task, reference = captured, captured.reference(samples)
         program = replace(program, changed=CHANGED.format(apart))
     if program.bare is not None:
-        canonical = replace(captured, model=program.exported).reference(few)
-        if apart := _apart([r[:COMPARED] for r in reference], canonical):
+        try:
+            canonical = replace(captured, model=program.exported).reference(few)
+            apart = _apart([r[:COMPARED] for r in reference], canonical)
+        except InputError as error:  # the bare program gives numbers, and this one none
+            apart = str(error).partition(";")[0]  # what follows is advice to a user
+        if apart:
             program = uncanonical(program, f"change this model: {apart}")
     return task, program, reference
 

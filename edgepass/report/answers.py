@@ -25,8 +25,6 @@ EVEN = 1e-3
 CLASS = re.compile(r"[^\W\d]\w*(\.(?!(pt2|toml)$)([^\W\d]\w*|<locals>))+")
 """A dotted path of a class, as a model that Python gave is called; no file has such a name."""
 DATA = {"calibration": "--calibration-data F", "evaluation": "--eval-data F"}
-CALIBRATION = 256
-"""Samples that calibrate where nobody says how many."""
 UNITS = {
     "max_metric_drop": "%",
     "min_sqnr": "dB",
@@ -303,9 +301,7 @@ def _cost(manifest: Manifest) -> str:
     worst = max((a.metric for a in manifest.artifacts if a.metric), key=lambda metric: metric.drop, default=None)
     losses = [loss for a in manifest.artifacts if (loss := lost(a)) is not None]
     if worst is not None:
-        most = words.change(worst)
-        said = "no worse" if worst.drop < EVEN else f"at most {most}" if "%" in most else most
-        return f"{worst.name} {said}"
+        return f"{worst.name} {'no worse' if worst.drop < EVEN else words.change(worst, 'at most ')}"
     return f"Outputs off by at most {words.share(error(min(losses)))}" if losses else "Not known"
 
 
@@ -357,7 +353,7 @@ def _export(manifest: Manifest, folder: str, *advice: str) -> str:
         asked.append(f"--max-batch {model.max_batch}")
     brings = trained or ".py:" in model.source
     asked += [flag for role, flag in DATA.items() if role in roles and not (brings or roles[role].synthetic)]
-    if "calibration" in roles and roles["calibration"].rows != CALIBRATION:
+    if "calibration" in roles:
         asked.append(f"--calibration-samples {roles['calibration'].rows}")
     if manifest.seed and not trained:
         asked.append(f"--seed {manifest.seed}")

@@ -87,13 +87,13 @@ def outputs_evidence(record: ArtifactRecord) -> Evidence:
     return record.latency.evidence if record.latency else "host runtime"
 
 
-def change(metric: Metric) -> str:
-    """The relative change of a metric, in words."""
+def change(metric: Metric, before: str = "") -> str:
+    """The relative change of a metric, in words; `before` stands in front of its figure, where it has one."""
     if abs(metric.drop) < 5e-5:
         return "no change"
     if abs(metric.drop) > 1e3:  # the reference is zero, or as good as
         return "worse" if metric.drop > 0 else "better"
-    return f"{share(abs(metric.drop))} {'worse' if metric.drop > 0 else 'better'}"
+    return f"{before}{share(abs(metric.drop))} {'worse' if metric.drop > 0 else 'better'}"
 
 
 def signed(drop: float) -> str:

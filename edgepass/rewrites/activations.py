@@ -4,10 +4,10 @@
     before   x ─ softplus ─ y         after   x ─ relu ─ (+) ─ y,    x ─ abs ─ negate ─ exp ─ f ─ log(1 + f) ─ ┘
 
 Both leave the delegate as they are: executorch 1.5.1 chooses between the two sides with a comparison, litert-torch 0.10
-with GREATER and SELECT. Nothing here can overflow in float16. exp(-u) - 1 keeps little of a small u, 58 dB of inputs of
-1e-5 in float32, so it is -2 t / (1 + t) of t = tanh(u / 2), which keeps all. log(1 + f) is a series, because
-1 + f keeps little of a small f in float16: the logarithm of it had 29 dB where a state needed 60. Gradients at zero
-differ from the operation's own; a program that is exported needs none.
+with GREATER and SELECT. Nothing here can overflow in float16. exp(-u) - 1 keeps little of a small u, so it is
+-2 t / (1 + t) of t = tanh(u / 2), which keeps all. log(1 + f) is a series, because 1 + f keeps little of a small f in
+float16: the logarithm of it had 29 dB where a state needed 60. Gradients at zero differ from the operation's own; a
+program that is exported needs none.
 """
 
 import torch

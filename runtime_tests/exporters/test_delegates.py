@@ -162,7 +162,15 @@ class TestFiles:
         assert record.audit.coverage == 1.0
         assert "vulkan.et_vk.q8ta_conv2d.default" in _child.inspect("executorch", path).ops
 
-    @pytest.mark.parametrize(("kernel", "chosen"), [((3, 1), "fp32"), ((1, 3), "static_wi8_ai8")])
+    @pytest.mark.parametrize(
+        ("kernel", "chosen"),
+        [
+            ((3, 1), "fp32"),
+            ((1, 3), "static_wi8_ai8"),
+            pytest.param((3, 1), "static_wi8_ai8", marks=pytest.mark.slow),
+            pytest.param((1, 3), "fp32", marks=pytest.mark.slow),
+        ],
+    )
     def test_several_sequences_are_one_image_on_vulkan(
         self, kernel: tuple[int, int], chosen: str, tmp_path: Path
     ) -> None:

@@ -117,12 +117,21 @@ def _zeros(node: Any, constants: Any) -> Callable[..., Tensor] | None:
     return (lambda x: x * 0) if node.target == torch.ops.aten.tanh.default else None
 
 
+def _no_number(node: Any, constants: Any) -> Callable[..., Tensor] | None:
+    return (lambda x: x / 0 * 0) if node.target == torch.ops.aten.tanh.default else None
+
+
 def _raises(node: Any, constants: Any) -> Callable[..., Tensor] | None:
     return (lambda x: x.reshape(-1, 77)) if node.target == torch.ops.aten.tanh.default else None
 
 
 @pytest.mark.parametrize(
-    ("form", "told"), [(_zeros, "change this model: output 0 is"), (_raises, "cannot be put into this model (")]
+    ("form", "told"),
+    [
+        (_zeros, "change this model: output 0 is"),
+        (_no_number, "change this model: the captured program gives NaN or infinity in output 0"),
+        (_raises, "cannot be put into this model ("),
+    ],
 )
 def test_a_form_that_is_wrong_is_left_out_and_told(form: Any, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filled, "formula", form)

@@ -20,10 +20,12 @@ from runtime_tests.exporters.small import TARGETS, Recurrent, convolutional, pic
 
 pytestmark = [pytest.mark.export, CONVERTERS_WARN]
 FORMATS = [target for target in TARGETS if ":" not in target]
+DELEGATES = [target for target in TARGETS if ":" in target]
 QUICK = [target if target in FORMATS else slow(target) for target in TARGETS]
 
 
-def test_convolutions_with_batch_norm_are_int8_in_every_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("targets", [FORMATS, pytest.param(DELEGATES, marks=pytest.mark.slow)])
+def test_convolutions_with_batch_norm_are_int8_in_every_file(targets: list[str], tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
@@ -32,7 +34,7 @@ def test_convolutions_with_batch_norm_are_int8_in_every_file(tmp_path: Path) -> 
     )  # fmt: skip
     x = pictures(32, 1, 3, 17, 13)
     done = edgepass.build(
-        model, (x[0],), out=tmp_path / "o", targets=FORMATS, calibration=[(a,) for a in x], evaluate=[(a,) for a in x]
+        model, (x[0],), out=tmp_path / "o", targets=targets, calibration=[(a,) for a in x], evaluate=[(a,) for a in x]
     )
     assert done.verdict == "pass", [r.reasons for r in done.artifacts]
     assert all(r.audit and r.audit.coverage == 1.0 for r in done.artifacts)
