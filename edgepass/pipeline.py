@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from torch._ops import OpOverload
 
 import edgepass.exporters as exporters
 from edgepass import staging
@@ -32,6 +33,7 @@ from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import NOT_BELIEVED, ArtifactRecord, Manifest
 from edgepass.quantize import recipe as recipes
 from edgepass.quantize.recipe import Recipe
+from edgepass.quantize.sums import SumsInHalves
 from edgepass.report import page
 from edgepass.runtimes import Array, _memory
 from edgepass.task import Samples, Task, check_args, collect, stand_in
@@ -268,10 +270,16 @@ def convert(
 
 def expectations(job: Job) -> Callable[[str], Expected]:
     """Target -> what files of a job are expected to give; targets that compute the same share one."""
-    made = cache(lambda beyond, terms: Expected(lambda: job.realised(beyond), terms))
-    return lambda name: made(
-        exporters.target(name).beyond.get(job.recipe.scheme, frozenset()), exporters.terms(name, job)
-    )
+
+    @cache
+    def made(beyond: frozenset[OpOverload], halves: bool) -> Expected:
+        return Expected(lambda: SumsInHalves(job.realised(beyond)) if halves else job.realised(beyond))
+
+    def of(name: str) -> Expected:
+        target, scheme = exporters.target(name), job.recipe.scheme
+        return made(target.beyond.get(scheme, frozenset()), scheme == "float16" and target.sums_in_halves)
+
+    return of
 
 
 def settle(task: Task, program: Program, samples: Samples) -> tuple[Task, Program, list[Array]]:

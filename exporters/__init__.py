@@ -19,7 +19,7 @@ from edgepass.exporters._capture import Program, quiet
 from edgepass.judging.manifest import Fallback
 from edgepass.quantize import audit, pt2e, weights
 from edgepass.quantize.audit import Requested
-from edgepass.quantize.float16 import to_float16, widest
+from edgepass.quantize.float16 import to_float16
 from edgepass.quantize.nearest import make_int8
 from edgepass.quantize.recipe import Recipe, Scheme
 from edgepass.quantize.rounding import round_weights
@@ -208,12 +208,6 @@ def stated(name: str, job: Job) -> list[Stated]:
         return []
     with quiet(), torch.no_grad():
         return job.weights(of_graph=job.recipe.scheme not in target(name).quantizes)
-
-
-def terms(name: str, job: Job) -> int:
-    """Of the widest sum that a file of this target takes in float16; 0 where it takes none. Raises UnknownNameError."""
-    halves = job.recipe.scheme == "float16" and target(name).sums_in_halves
-    return widest(job.program.exported) if halves else 0
 
 
 def spared(name: str, job: Job) -> list[str]:

@@ -5,16 +5,15 @@ after    x(f32) ─ kept ─ to(f16) ─ linear(f16 weights) ─ … ─ to(f32)
 """
 
 from collections.abc import Collection
-from math import copysign, inf, prod
+from math import copysign, inf
 from typing import Any
 
 import torch
 from torch._ops import OpOverload
-from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_aggregate, map_arg
 
-from edgepass.quantize.pt2e import CUBIC, PRODUCTS, RECURRENT, TRANSPOSED, WEIGHTED, module_path
+from edgepass.quantize.pt2e import module_path
 from edgepass.quantize.recipe import Recipe
 
 ATEN = torch.ops.aten
@@ -50,29 +49,6 @@ def to_float16(module: GraphModule, recipe: Recipe, keep_ops: Collection[OpOverl
     module.graph.lint()
     module.recompile()
     return module
-
-
-def widest(program: ExportedProgram) -> int:
-    """Terms of the widest sum that a product of the program takes; 0 where it has none."""
-    return max((_terms(node) for node in program.graph.nodes), default=0)
-
-
-def _terms(node: Node) -> int:
-    """Of one output: a layer's weight has them all, of two matrices the first has them in a row."""
-    shapes = [[int(n) for n in argument.meta["val"].shape] for argument in node.all_input_nodes if _is_float(argument)]
-    if not shapes:
-        return 0
-    if node.target in TRANSPOSED:
-        return shapes[1][0] * prod(shapes[1][2:])
-    if node.target in WEIGHTED | CUBIC:
-        return prod(shapes[1][1:])
-    if node.target in RECURRENT:
-        return max(shape[-1] for shape in shapes)
-    if node.target in PRODUCTS:
-        return shapes[-2 if len(shapes) > 1 else -1][-1]
-    if node.target is ATEN.scaled_dot_product_attention.default:
-        return max(shapes[0][-1], *(shape[-2] for shape in shapes[:3]))
-    return 0
 
 
 def _dtype(node: Node, recipe: Recipe, keep_ops: Collection[OpOverload]) -> torch.dtype:

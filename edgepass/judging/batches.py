@@ -112,11 +112,10 @@ def compare(
     of_float: AtBatch | None,
     path: Path,
     scheme: Scheme,
-    terms: int = 0,
 ) -> AtBatch:
     """The file at this size. `own`: its outputs on the evaluation samples; `graph`: those of the recipe's graph here.
 
-    `of_float`: the target's float32 file at this size, None where there is none. `terms`: as `expected.excess` takes.
+    `of_float`: the target's float32 file at this size, None where there is none.
     """
     outputs, why = _aligned(batch, given, path)
     graph = [by_row(g, batch.size) for g in graph]
@@ -127,7 +126,7 @@ def compare(
     alone = _picked(own, batch) if batch.alone is not None else None
     found = of_float.conversion if of_float and of_float.conversion else Conversion(samples=len(batch.picked))
     if alone is None and graph:
-        found = replace(found, excess=expected.excess(batch.rows, graph, outputs, scheme, terms))
+        found = replace(found, excess=expected.excess(batch.rows, graph, outputs, scheme))
     return AtBatch(
         size=batch.size,
         rows=len(batch.picked),

@@ -34,7 +34,7 @@ def conversion(
         return Conversion(weights=values) if values else None
     reference, file = ([array[rows] for array in arrays] for arrays in (standard.reference, outputs))
     return Conversion(
-        excess=expected.excess(reference, graph, file, scheme_of(candidate), terms_of(candidate)) if graph else [],
+        excess=expected.excess(reference, graph, file, scheme_of(candidate)) if graph else [],
         float32=list(yardstick.kept) if yardstick else [],
         float32_agreement=list(yardstick.agreed) if yardstick else [],
         samples=len(rows),
@@ -66,10 +66,6 @@ def weight_values(candidate: Candidate, contents: Contents) -> WeightValues | No
 
 def scheme_of(candidate: Candidate) -> Scheme:
     return candidate.recipe.scheme if candidate.recipe else "float32"
-
-
-def terms_of(candidate: Candidate) -> int:
-    return candidate.expected.terms if candidate.expected else 0
 
 
 def _graph(candidate: Candidate, standard: Standard) -> tuple[list[Array], str]:

@@ -155,7 +155,6 @@ def _batches(
             of_float,
             candidate.path,
             budgets.scheme_of(candidate),
-            budgets.terms_of(candidate),
         )
         for batch, given, of_float in zip(standard.batches, measured.batches, floats, strict=True)
     ]

@@ -1,7 +1,8 @@
 """python -m runtime_tests.bench.halves: what XNNPACK's float16 keeps of single operations, beside torch's own.
 
-Both against float64, SQNR in dB. The .pte is of the bare partitioner, so nothing of edgepass is in it. XNNPACK takes
-the kernels that the processor has: where that computes in float16, sums are in float16 too.
+All against float64, SQNR in dB; `graph` is what .pte files are held against, torch with sums in float16. The .pte is of
+the bare partitioner, so nothing of edgepass is in it. XNNPACK takes the kernels that the processor has: where that
+computes in float16, sums are in float16 too.
 """
 
 import copy
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from edgepass.judging import host, parity
+from edgepass.quantize.sums import SumsInHalves
 
 ROWS = 16
 SUMS = (16, 64, 256, 1024)
@@ -52,16 +54,15 @@ def in_file(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def main() -> None:
-    print(f"{host.this().cpu}, torch {torch.__version__}: SQNR in dB\n{'':18} {'.pte':>6} {'torch':>6}")
+    print(f"{host.this().cpu}, torch {torch.__version__}: SQNR in dB\n{'':18} {'.pte':>6} {'graph':>6} {'torch':>6}")
     torch.manual_seed(0)
     with torch.no_grad():
         for name, module, x in cases():
             half = module.eval().half()
             exact = copy.deepcopy(half).double()(x.half().double()).numpy()
-            figures = [
-                parity.compare(exact, y.double().numpy()).sqnr_db for y in (in_file(half, x.half()), half(x.half()))
-            ]
-            print(f"{name:18} {figures[0]:6.1f} {figures[1]:6.1f}")
+            made = (in_file(half, x.half()), SumsInHalves(half)(x.half()), half(x.half()))
+            figures = [parity.compare(exact, y.double().numpy()).sqnr_db for y in made]
+            print(f"{name:18}" + "".join(f" {figure:6.1f}" for figure in figures))
 
 
 if __name__ == "__main__":

@@ -253,22 +253,6 @@ def test_halves_are_rounded_with_their_mean_where_the_graph_gives_halves() -> No
         assert whole.ratio > whole.bound
 
 
-def test_a_sum_in_float16_is_rounded_at_every_term() -> None:
-    x = noise(64, 1, 7)
-    halves, file = x.astype(np.float16).astype(np.float32), x * (1 + 5e-3 * noise(64, 1, 7, seed=2))
-    assert all(e.ratio > e.bound for e in expected.excess([x], [halves], [file], "float16"))
-    assert all(e.ratio < e.bound for e in expected.excess([x], [halves], [file], "float16", terms=1024))
-    assert all(e.ratio > e.bound for e in expected.excess([x], [halves], [0.95 * x], "float16", terms=1024))
-
-
-def test_what_makes_one_rounding_larger_makes_those_of_a_sum_larger() -> None:
-    x = noise(64, 1, 7)
-    graph, file = x + 2.5e-3 * noise(64, 1, 7, seed=1), x + 2.2e-2 * noise(64, 1, 7, seed=2)  # 52 and 33 dB
-    assert all(e.ratio > e.bound for e in expected.excess([x], [graph], [file], "float16"))
-    assert all(e.ratio < e.bound for e in expected.excess([x], [graph], [file], "float16", terms=64))
-    assert all(e.ratio > e.bound for e in expected.excess([x], [graph], [file], "float16", terms=8))
-
-
 def test_an_output_without_a_number_is_an_excess_only_where_the_graph_has_one() -> None:
     x = noise(8, 1, 3)
     broken = x.copy()
