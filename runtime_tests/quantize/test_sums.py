@@ -71,8 +71,8 @@ NOISY: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "linear of a vector each": (lambda: nn.Linear(64, 8), (5, 64)),
     "product": (Product, (6, 128)),
     "attention": (Attention, (2, 200, 64)),
-    "lstm": (lambda: nn.LSTM(32, 32, batch_first=True), (7, 32)),
-    "gru": (lambda: nn.GRU(32, 32, batch_first=True), (7, 32)),
+    "lstm": (lambda: nn.LSTM(256, 64, batch_first=True), (7, 256)),
+    "gru": (lambda: nn.GRU(256, 64, batch_first=True), (7, 256)),
 }
 
 
