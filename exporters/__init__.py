@@ -7,7 +7,6 @@ from math import prod
 from pathlib import Path
 from typing import Protocol, cast
 
-import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch.fx import GraphModule
@@ -15,7 +14,7 @@ from torch.fx import GraphModule
 from edgepass import catalog
 from edgepass.errors import NO_MEMORY, EdgepassError, RefusedError, listed, of_writing, one_line
 from edgepass.exporters import _space
-from edgepass.exporters._capture import Program, quiet
+from edgepass.exporters._capture import Program, converting
 from edgepass.judging.manifest import Fallback
 from edgepass.quantize import audit, pt2e, weights
 from edgepass.quantize.audit import Requested
@@ -88,7 +87,7 @@ class Job:
         beyond: operations that are int8 too. Made once, so it is not to be changed.
         """
         if beyond not in self._realised:
-            with quiet(), torch.no_grad():
+            with converting():
                 self._realised[beyond] = self._made(beyond)
         return self._realised[beyond]
 
@@ -160,7 +159,7 @@ def export(name: str, job: Job, path: Path) -> Lowered:
     chosen = target(name)
     _space.check(name, chosen.space, job.program.exported)
     try:
-        with quiet(), torch.no_grad():
+        with converting():
             return chosen.export(job, path)
     except EdgepassError:
         raise
@@ -206,7 +205,7 @@ def stated(name: str, job: Job) -> list[Stated]:
     """
     if job.recipe.scheme == "static" and not job.calibrated:
         return []
-    with quiet(), torch.no_grad():
+    with converting():
         return job.weights(of_graph=job.recipe.scheme not in target(name).quantizes)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule, Node
+from torch.fx.traceback import NodeSource
 
 from edgepass.errors import CaptureError, first_line, listed
 from edgepass.exporters._canonical import restate
@@ -53,7 +54,7 @@ class Program:
 
     def retrace(self, module: nn.Module) -> ExportedProgram:
         """A module that a stage made out of this program, as a program of the same shapes."""
-        with quiet(), torch.no_grad():
+        with converting():
             return torch.export.export(module, self.args, strict=False, dynamic_shapes=self.dynamic_shapes)
 
 
@@ -86,7 +87,7 @@ def capture(
         exported = model
     else:
         try:
-            with quiet(), torch.no_grad():
+            with converting():
                 exported = torch.export.export(
                     model.eval(), args, strict=False, dynamic_shapes=_dynamic(args, max_batch)
                 )
@@ -127,6 +128,30 @@ def uncanonical(program: Program, why: str) -> Program:
     """The program without canonical forms, with a note; `why` says what they do to it."""
     note = f"edgepass's canonical forms {why}, so its files are made without them; that is a fault to be reported"
     return replace(program, exported=program.bare or program.exported, bare=None, notes=(*program.notes, note))
+
+
+@contextmanager
+def converting() -> Iterator[None]:
+    """As capturing, quantising and lowering want it: quiet, without gradients or copies of histories."""
+    with quiet(), torch.no_grad(), _one_history():
+        yield
+
+
+@contextmanager
+def _one_history() -> Iterator[None]:
+    """What a node was made from is told by all nodes made from it, and copied for none.
+
+    Every pass over a graph copies the whole history of every node, and adds to it (torch.fx.traceback.NodeSource, torch
+    2.13): of the time that lowering to ExecuTorch takes, a tenth and more. Nothing changes what is once told.
+    """
+    if hasattr(NodeSource, "__deepcopy__"):  # one conversion within another
+        yield
+        return
+    setattr(NodeSource, "__deepcopy__", lambda source, memo: source)  # noqa: B010 of a class that has none
+    try:
+        yield
+    finally:
+        delattr(NodeSource, "__deepcopy__")
 
 
 @contextmanager

@@ -18,6 +18,8 @@ from hypothesis import settings
 settings.register_profile("edgepass", deadline=None, max_examples=100)
 settings.register_profile("thorough", deadline=None, max_examples=200)
 settings.load_profile("edgepass")
+# Lowering makes millions of objects that live as long as their graph, and Python looks for garbage among them all.
+gc.set_threshold(5000, 20, 50)
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"
