@@ -145,6 +145,12 @@ def is_text(name: str) -> bool:
     return not _UNWRITABLE.search(name)
 
 
+def expect_text(path: Path, advice: str) -> None:
+    """Raise InputError where the whole name of `path` is not UTF-8: converters and runtimes take it as text."""
+    if not is_text(whole := str(path.absolute())):
+        raise InputError(f"{one_line(whole)} has a name that is not UTF-8, and no converter can take it; {advice}")
+
+
 def one_line(text: str, most: int = 200) -> str:
     """The text on one line of at most `most` characters, to stand inside a sentence that can be written in UTF-8."""
     text = _UNWRITABLE.sub("\N{REPLACEMENT CHARACTER}", text)

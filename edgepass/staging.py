@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from edgepass.errors import InputError, of_writing, one_line
+from edgepass.errors import InputError, expect_text, of_writing, one_line
 from edgepass.judging import manifest
 
 MARK, REPLACED = ".partial", ".replaced"
@@ -146,6 +146,7 @@ def refuse_existing(out: Path, *, overwrite: bool) -> None:
     Only what an export wrote can be overwritten: a folder with a manifest, and nothing beside it that is not ours.
     One that a killed run had moved aside is put back first.
     """
+    expect_text(out, "name another -o")
     _bring_back(Path(os.path.realpath(out)))
     if not os.path.lexists(out):
         return

@@ -43,6 +43,8 @@ def validate(
     """
     made = manifest.read(path) if _is_output(path) else None
     listed = _listed(path, made) if made else [(path, recipe)]
+    for file, _ in listed:
+        files.runtime_of(file)
     model = reference or (made.model.source if made else None)
     if model is None:
         raise InputError(f"{path} does not say which model it was made from; name it with --reference MODEL")
@@ -51,8 +53,6 @@ def validate(
             f"{path} says that it was made from {model}, and Python code that a folder names is not run unasked; "
             "if that file is your own, add --trust, or name the model with --reference MODEL"
         )
-    for file, _ in listed:
-        files.runtime_of(file)
     # The model's forward may change the working folder.
     path, listed = path.absolute(), [(file.absolute(), name) for file, name in listed]
     say(f"loading {model}")

@@ -15,7 +15,7 @@ from edgepass.cli import interrupts
 WIDTH = 110  # columns of a log or a pipe
 
 # Converters are silenced by taking file descriptors 1 and 2 away; what we say goes through a copy of the second.
-_ERRORS: TextIO = os.fdopen(os.dup(2), "w", buffering=1)
+_ERRORS: TextIO = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
 atexit.register(_ERRORS.close)
 progress_console = Console(file=_ERRORS, soft_wrap=True, highlight=False)
 console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgepass import catalog, runtimes
-from edgepass.errors import InputError
+from edgepass.errors import InputError, expect_text
 
 
 def runtime_of(path: Path) -> str:
     """Name of the runtime for a file, by its ending. Raises InputError."""
+    expect_text(path, "move the file, or rename what is not")
     known = {runtimes.runtime(name).suffix: name for name in catalog.names("runtimes")}
     if path.suffix not in known:
         raise InputError(f"{path} is of no kind that is known here; there is: {', '.join(sorted(known))}")

@@ -13,7 +13,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from edgepass import catalog, models, task
-from edgepass.errors import InputError, UnknownNameError
+from edgepass.errors import InputError, UnknownNameError, expect_text
 from edgepass.judging import score as scores
 from edgepass.judging.manifest import Metric
 from edgepass.judging.score import Score
@@ -162,6 +162,8 @@ def _whole(
 ) -> Task:
     path = Path(model)
     file, _, function = model.rpartition(":")
+    if file.endswith(".py") or path.exists():
+        expect_text(path, "move the model, or rename what is not")
     if file.endswith(".py"):
         return _user_file(Path(file), function, model, data=data, say=say)
     if path.suffix == ".py":

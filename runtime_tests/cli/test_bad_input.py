@@ -1,5 +1,6 @@
 """What cannot be used is one sentence with exit code 3, and names what is at fault."""
 
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -40,6 +41,31 @@ def test_tensors_that_are_no_data(edgepass: Cli, tmp_path: Path, module: str, sa
     done = edgepass("export", f"{path}:get_model", "-o", tmp_path / "out", "--target", "onnx")
     assert done.code == 3
     assert said in done.sentence
+
+
+def test_a_folder_whose_name_is_not_utf8(edgepass: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / os.fsdecode(b"nu\xff")
+    path = user_file(place)
+    (place / "a.onnx").touch()
+    (tmp_path / "a.py").write_text(path.read_text())
+    for args, advice in (
+        (("export", f"{path}:get_model", "-o", tmp_path / "out"), "move the model, or rename what is not"),
+        (("export", f"{tmp_path / 'a.py'}:get_model", "-o", place / "out"), "name another -o"),
+        (("inspect", place / "a.onnx"), "move the file, or rename what is not"),
+        (("validate", place / "a.onnx", "--reference", "single-xs"), "move the file, or rename what is not"),
+    ):
+        done = edgepass(*args)
+        assert done.code == 3
+        assert "nu�" in done.sentence
+        assert done.sentence.endswith(f"has a name that is not UTF-8, and no converter can take it; {advice}")
+    monkeypatch.chdir(place)
+    assert "name another -o" in edgepass("export", "single-xs", "-o", "out").sentence
+    assert sorted(f.name for f in place.iterdir()) == ["a.onnx", path.name]
+
+
+def test_what_is_not_there_is_told_before_what_it_was_made_from(edgepass: Cli, tmp_path: Path) -> None:
+    assert "is of no kind that is known here" in edgepass("validate", tmp_path / "none").sentence
+    assert "no file" in edgepass("validate", tmp_path / "none.onnx").sentence
 
 
 def test_a_recipe_that_is_not_utf8(edgepass: Cli, tmp_path: Path) -> None:
