@@ -145,7 +145,7 @@ def test_a_number_is_no_stack_of_samples(shape: tuple[int, ...]) -> None:
     assert task.check_arrays([np.ones(3, np.float32)], (torch.ones(shape),), "x.npz")[0].shape == (3, *shape)
 
 
-@pytest.mark.parametrize("dim", [48_000_000, 100_000_000_000, 2**62])
+@pytest.mark.parametrize("dim", [pytest.param(48_000_000, marks=pytest.mark.slow), 100_000_000_000, 2**62])
 def test_a_preset_that_memory_does_not_hold(edgepass: Cli, tmp_path: Path, dim: int) -> None:
     text = resources.files("edgepass.models.presets").joinpath("single-s.toml").read_text()
     (tmp_path / "big.toml").write_text(text.replace("dim = 48", f"dim = {dim}"))

@@ -1,5 +1,6 @@
 """A small forecaster's sizes and data, and what all targets and recipes are."""
 
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,11 @@ TARGETS = catalog.names("targets")
 
 def slow(target: str) -> Any:
     return pytest.param(target, marks=pytest.mark.slow)
+
+
+def sampled(cases: Iterable[tuple[Any, ...]], quick: Collection[tuple[Any, ...]]) -> list[Any]:
+    """The cases; those that are not `quick` are in `make test-all` alone."""
+    return [pytest.param(*case, marks=() if case in quick else (pytest.mark.slow,)) for case in cases]
 
 
 def waves(count: int, seed: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Canonical forms: what is said in many ways is captured in one, computes the same, and reaches every target so."""
 
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from edgepass.task import Samples
 from runtime_tests.conftest import CONVERTERS_WARN
 from runtime_tests.exporters import canonical_models
 from runtime_tests.exporters.canonical_models import MODELS, Named, Products
+from runtime_tests.exporters.small import sampled
 
 TARGETS = [name for name in catalog.names("targets") if ":" not in name]
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch.export, of torch's own pytree
@@ -243,6 +244,9 @@ class Case:
         self.reference = [np.stack([y.numpy() for y in column]) for column in zip(*outputs, strict=True)]
 
 
+QUICK = {("fp32", "coreml"), ("fp32", "tflite"), ("static_wi8_ai8", "executorch"), ("static_wi8_ai8", "onnx")}
+
+
 @pytest.fixture(scope="module")
 def case() -> Case:
     return Case()
@@ -250,8 +254,7 @@ def case() -> Case:
 
 @pytest.mark.export
 @CONVERTERS_WARN
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", ["fp32", "static_wi8_ai8"])
+@pytest.mark.parametrize(("name", "target"), sampled(product(("fp32", "static_wi8_ai8"), TARGETS), QUICK))
 def test_canonical_forms_reach_every_target(target: str, name: str, case: Case, tmp_path: Path) -> None:
     job = Job(case.program, recipe.read(name), case.samples.arguments)
     path = tmp_path / f"m{exporters.target(target).suffix}"

@@ -47,9 +47,11 @@ class Opaque(nn.Module):
         return torch.ops.edgepass_test.opaque(x)
 
 
-def test_a_custom_operation_never_blocks_a_target(tmp_path: Path) -> None:
+@pytest.mark.parametrize("delegates", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_custom_operation_never_blocks_a_target(delegates: bool, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    done = edgepass.build(Affine(), (torch.randn(1, 8),), out=tmp_path / "o", targets=TARGETS, recipe="fp32")
+    targets = [target for target in TARGETS if (":" in target) == delegates]
+    done = edgepass.build(Affine(), (torch.randn(1, 8),), out=tmp_path / "o", targets=targets, recipe="fp32")
     assert done.verdict == "pass", [r.reasons for r in done.artifacts]
 
 

@@ -30,7 +30,7 @@ from edgepass.runtimes.executorch._file import File
 from edgepass.runtimes.executorch._vulkan.formulas import FORMULAS
 from edgepass.task import Samples, Task
 from runtime_tests.conftest import CONVERTERS_WARN
-from runtime_tests.exporters.small import pictures
+from runtime_tests.exporters.small import pictures, sampled
 
 converts = [
     pytest.mark.export,
@@ -46,12 +46,8 @@ QUICK = {
     ("image", "executorch:vulkan", "fp16"),
 }
 """In `make test`: each model with each delegate, each recipe once at least; the others are in `make test-all`."""
-CASES = [
-    pytest.param(*case, marks=() if case in QUICK else (pytest.mark.slow,))
-    for case in product(
-        ("normed", "transformer", "image"), DELEGATES, ("fp32", "fp16", "static_wi8_ai8", "weight_only_wi8_afp32")
-    )
-]
+FORMATS = ("fp32", "fp16", "static_wi8_ai8", "weight_only_wi8_afp32")
+CASES = sampled(product(("normed", "transformer", "image"), DELEGATES, FORMATS), QUICK)
 LINEAR, DEPTHWISE, IMAGE = (FORMULAS[f"et_vk.q8ta_{name}.default"] for name in ("linear", "conv2d_dw", "conv2d"))
 
 

@@ -1,5 +1,6 @@
 """A recurrent layer of a single step from zeros uses no weight of its state, and none is asked for in a file."""
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 import edgepass
 from edgepass.exporters._capture import capture
 from runtime_tests.conftest import CONVERTERS_WARN
-from runtime_tests.exporters.small import TARGETS, Recurrent, slow
+from runtime_tests.exporters.small import TARGETS, Recurrent, sampled
 
 pytestmark = [pytest.mark.export, CONVERTERS_WARN]
 
@@ -36,8 +37,10 @@ def test_the_weights_of_the_state_are_not_in_the_program(name: str) -> None:
     torch.testing.assert_close(program.module()(x), model(x))
 
 
-@pytest.mark.parametrize("target", [t if t in ("coreml", "onnx") else slow(t) for t in TARGETS])
-@pytest.mark.parametrize("recipe", ["fp32", "static_wi8_ai8"])
+@pytest.mark.parametrize(
+    ("recipe", "target"),
+    sampled(product(("fp32", "static_wi8_ai8"), TARGETS), {("fp32", "onnx"), ("static_wi8_ai8", "coreml")}),
+)
 def test_a_file_of_one_step_passes(recipe: str, target: str, tmp_path: Path) -> None:
     for name in ("rnn", "lstm"):
         torch.manual_seed(0)

@@ -143,7 +143,11 @@ class Strided(nn.Module):
 @pytest.mark.parametrize("name", [slow("fp32"), "static_wi8_ai8"])
 @pytest.mark.parametrize(
     ("kind", "targets"),
-    [(Still, [t for t in TARGETS if "vulkan" not in t]), (Strided, ["tflite"])],  # Vulkan: each alone, not all at once
+    [
+        (Still, [t for t in TARGETS if ":" not in t]),
+        pytest.param(Still, ["executorch:coreml"], marks=pytest.mark.slow),
+        (Strided, ["tflite"]),
+    ],  # Vulkan: each alone, not all at once
 )
 def test_they_reach_every_target(kind: type[nn.Module], targets: list[str], name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)

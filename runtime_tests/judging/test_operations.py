@@ -219,7 +219,7 @@ class Model(nn.Module):
 
 
 @pytest.mark.export
-@pytest.mark.parametrize("target", ["onnx", "coreml", "tflite"])
+@pytest.mark.parametrize("target", ["onnx", pytest.param("coreml", marks=pytest.mark.slow), "tflite"])
 def test_a_planted_fault_is_named_by_its_operation(target: str, tmp_path: Path) -> None:
     """The graph is the right model's; the file's weights and scales are the same, but one operation is not."""
     torch.manual_seed(0)

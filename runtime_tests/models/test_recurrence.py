@@ -325,7 +325,7 @@ def test_a_pass_that_needs_all_tokens_does_not_stream() -> None:
         ("onnx", "fp32", 90),
         ("executorch", "fp32", 90),
         ("onnx", "static_wi8_ai8", 15),
-        ("tflite", "static_wi8_ai8", 15),
+        pytest.param("tflite", "static_wi8_ai8", 15, marks=pytest.mark.slow),
     ],
 )
 def test_a_thousand_steps_through_a_file_stay_near_the_whole_window(
