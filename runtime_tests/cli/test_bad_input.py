@@ -66,6 +66,9 @@ def test_a_folder_whose_name_is_not_utf8(edgepass: Cli, tmp_path: Path, monkeypa
 def test_what_is_not_there_is_told_before_what_it_was_made_from(edgepass: Cli, tmp_path: Path) -> None:
     assert "is of no kind that is known here" in edgepass("validate", tmp_path / "none").sentence
     assert "no file" in edgepass("validate", tmp_path / "none.onnx").sentence
+    (tmp_path / "some.onnx").touch()
+    said = edgepass("validate", tmp_path / "some.onnx").sentence
+    assert said.endswith("some.onnx does not say which model it was made from; name it with --reference MODEL")
 
 
 def test_a_recipe_that_is_not_utf8(edgepass: Cli, tmp_path: Path) -> None:
