@@ -142,7 +142,7 @@ def _one_history() -> Iterator[None]:
     """What a node was made from is told by all nodes made from it, and copied for none.
 
     Every pass over a graph copies the whole history of every node, and adds to it (torch.fx.traceback.NodeSource, torch
-    2.13): of the time that lowering to ExecuTorch takes, a tenth and more. Nothing changes what is once told.
+    2.13), and lowering to ExecuTorch is dozens of passes. Nothing changes what is once told.
     """
     if hasattr(NodeSource, "__deepcopy__"):  # one conversion within another
         yield

@@ -2,7 +2,7 @@
 
 torch sums x_1 w_1 + … + x_K w_K in float32 and rounds once. A processor with float16 arithmetic adds term after term,
 and rounds after each: y = half(y + x_k w_k), K times (fused multiply-add, IEEE 754-2019, 5.4.1). So do the float16
-kernels of XNNPACK where they find one, and the noise of a wide layer is 10 to 25 dB larger for it:
+kernels of XNNPACK where they find one, and the noise of a wide layer is 10 to 27 dB larger for it:
 `python -m runtime_tests.bench.halves` measures both.
 """
 
@@ -86,23 +86,16 @@ def _dot(x: Tensor, w: Tensor) -> Tensor:
     return _mv(x[None], w)[0]
 
 
-def _convolution(
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    transposed: bool,
-    output_padding: list[int],
-    groups: int,
-) -> Tensor:
-    """x [batch, channels, ...] with w [out, channels / groups, ...], or [channels, out / groups, ...] transposed."""
+def _convolution(x: Tensor, w: Tensor, bias: Tensor | None, *settings: Any) -> Tensor:
+    """x [batch, channels, ...] with w [out, channels / groups, ...], or [channels, out / groups, ...] transposed.
+
+    `settings` as aten.convolution has them.
+    """
+    stride, _, _, transposed, _, groups = settings
     channels = x.shape[1] // groups
     chunk = ceil(channels / CHUNKS)
     x = x.unflatten(1, (groups, channels))
     w = w.unflatten(0, (groups, channels)) if transposed else w[None]
-    settings = (stride, padding, dilation, transposed, output_padding, groups)
     parts = (
         ATEN.convolution(a.flatten(1, 2).float(), b.flatten(0, 1).float(), None, *settings)
         for a, b in zip(x.split(chunk, 2), w.split(chunk, 1 if transposed else 2), strict=True)

@@ -15,7 +15,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 # No deadline: a first call imports or compiles, and machines are noisy besides. `make test-all` takes the second.
-settings.register_profile("edgepass", deadline=None, max_examples=50)
+settings.register_profile("edgepass", deadline=None, max_examples=100)
 settings.register_profile("thorough", deadline=None, max_examples=200)
 settings.load_profile("edgepass")
 # Lowering makes millions of objects that live as long as their graph, and Python looks for garbage among them all.

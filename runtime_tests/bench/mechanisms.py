@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import click
@@ -71,6 +72,13 @@ def measure(mechanism: Subject) -> Measured:
     )
 
 
+def remeasure(mechanism: Subject, kept: Measured, only: tuple[str, str]) -> Measured:
+    """The row that is kept, with the cell of that target and recipe measured again; its date stays that of the rest."""
+    cell = Row(mechanism, evaluation=SAMPLES).cell(*only)
+    cells = (cell if (each.target, each.recipe) == only else each for each in kept.cells)
+    return msgspec.structs.replace(kept, cells=tuple(cells))
+
+
 def read() -> dict[str, Measured]:
     """The rows that are kept, by mechanism."""
     rows = [msgspec.json.decode(file.read_bytes(), type=Measured) for file in sorted(FOLDER.glob("*.json"))]
@@ -83,10 +91,17 @@ def write(row: Measured) -> None:
     (FOLDER / f"{row.mechanism}.json").write_bytes(msgspec.json.format(msgspec.json.encode(row), indent=1) + b"\n")
 
 
-def _in_a_process(names: Sequence[str]) -> str:
+def _in_a_process(names: Sequence[str], only: tuple[str, str] | None = None) -> str:
     """Measure a few rows in a fresh interpreter, which imports the converters once; what it printed."""
     done = subprocess.run(
-        [sys.executable, "-m", "runtime_tests.bench.mechanisms", "--here", *names],
+        [
+            sys.executable,
+            "-m",
+            "runtime_tests.bench.mechanisms",
+            "--here",
+            *names,
+            *(("--only", *only) if only else ()),
+        ],
         capture_output=True,
         text=True,
         timeout=ROW_SECONDS * len(names),
@@ -101,8 +116,9 @@ def _in_a_process(names: Sequence[str]) -> str:
 @click.argument("names", nargs=-1)
 @click.option("--jobs", default=1, show_default=True, help="Rows at a time; more than one disturbs the latencies.")
 @click.option("--missing", is_flag=True, help="Only rows that are not there, or were left behind by their code.")
+@click.option("--only", nargs=2, metavar="TARGET RECIPE", help="This cell; the others stay as they are kept.")
 @click.option("--here", is_flag=True, help="In this process.")
-def main(names: Sequence[str], jobs: int, missing: bool, here: bool) -> None:
+def main(names: Sequence[str], jobs: int, only: tuple[str, str] | None, missing: bool, here: bool) -> None:
     """Measure the mechanisms that are named, or all of them."""
     known = {str(m): m for m in subjects()}
     kept = read()
@@ -111,14 +127,14 @@ def main(names: Sequence[str], jobs: int, missing: bool, here: bool) -> None:
         asked = [m for m in asked if str(m) not in kept or kept[str(m)].code != code(m)]
     if here:
         for mechanism in asked:
-            row = measure(mechanism)
+            row = remeasure(mechanism, kept[str(mechanism)], only) if only else measure(mechanism)
             write(row)
             for cell in row.cells:
                 click.echo(line(row.mechanism, cell))
         return
     batches = [[str(m) for m in asked[i : i + BATCH]] for i in range(0, len(asked), BATCH)]
     with ThreadPoolExecutor(jobs) as pool:
-        for text in pool.map(_in_a_process, batches):
+        for text in pool.map(partial(_in_a_process, only=only), batches):
             click.echo(text.rstrip())
     for stale in FOLDER.glob("*.json"):
         if stale.stem not in known:

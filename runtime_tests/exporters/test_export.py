@@ -47,10 +47,7 @@ def judged(jobs: dict[str, Job], standard: Standard, tmp_path_factory: pytest.Te
     return one
 
 
-@pytest.mark.parametrize(
-    ("name", "target"),
-    sampled(CASES, QUICK),
-)
+@pytest.mark.parametrize(("name", "target"), sampled(CASES, QUICK))
 def test_every_file_is_within_its_recipes_bounds(name: str, target: str, jobs: dict[str, Job], judged: Judge) -> None:
     job, module = jobs[name], catalog.load("targets", target)
     if job.recipe.scheme in module.refuses:
@@ -114,7 +111,7 @@ def test_recipes_keep_what_they_are_told_to(program: Program) -> None:
 
 
 def test_third_party_models_go_through_as_files(tmp_path: Path) -> None:
-    """A Hugging Face BERT of one layer with random weights, token ids in, through file.py:get_model."""
+    """A Hugging Face BERT of two layers with random weights, token ids in, through file.py:get_model."""
     pytest.importorskip("transformers", reason="pip install transformers (litert-torch brings it)")
     from edgepass import source
 
@@ -134,7 +131,7 @@ from transformers import BertConfig, BertModel
 class Encoder(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        config = BertConfig(vocab_size=99, hidden_size=32, num_hidden_layers=1, num_attention_heads=4,
+        config = BertConfig(vocab_size=99, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
                             intermediate_size=64, max_position_embeddings=24)
         self.bert = BertModel(config, add_pooling_layer=False)
 

@@ -145,9 +145,9 @@ class Strided(nn.Module):
     ("kind", "targets"),
     [
         (Still, [t for t in TARGETS if ":" not in t]),
-        pytest.param(Still, ["executorch:coreml"], marks=pytest.mark.slow),
+        pytest.param(Still, ["executorch:coreml"], marks=pytest.mark.slow),  # Vulkan: each alone, not all at once
         (Strided, ["tflite"]),
-    ],  # Vulkan: each alone, not all at once
+    ],
 )
 def test_they_reach_every_target(kind: type[nn.Module], targets: list[str], name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)

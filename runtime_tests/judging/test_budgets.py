@@ -7,12 +7,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
+from edgepass import pipeline
+from edgepass.exporters import Job
+from edgepass.exporters._capture import capture
 from edgepass.judging import expected, gates, parity
 from edgepass.judging.expected import Expected
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord, Conversion, Excess, Kept
-from edgepass.task import Samples
+from edgepass.quantize import recipe
+from edgepass.task import Samples, Task
 from runtime_tests.judging.test_parity import record
 
 Array = np.ndarray
@@ -251,6 +256,28 @@ def test_halves_are_rounded_with_their_mean_where_the_graph_gives_halves() -> No
     for graph, scheme in (kept, "float16"), (halves, "static"):
         whole = expected.excess([x], [graph], [file], scheme)[0]
         assert whole.ratio > whole.bound
+
+
+def test_a_file_is_no_noisier_than_its_graph_however_wide_its_sums_are() -> None:
+    x = noise(64, 1, 7)
+    graph, file = x + 2.5e-3 * noise(64, 1, 7, seed=1), x + 2.2e-2 * noise(64, 1, 7, seed=2)  # 52 and 33 dB
+    assert all(e.ratio > e.bound for e in expected.excess([x], [graph], [file], "float16"))
+
+
+def test_a_float16_graph_sums_as_its_target_does() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(512, 8).eval()
+    samples = Samples(inputs=[noise(16, 1, 512)])
+    (reference,) = Task(name="wide", source="test", model=model, args=(torch.zeros(1, 512),)).reference(samples)
+    program = capture(model, (torch.zeros(1, 512),))
+    of = {name: pipeline.expectations(Job(program, recipe.read(name))) for name in ("fp32", "fp16")}
+    kept = {
+        target: parity.compare(reference, of["fp16"](target).outputs(samples)[0]).sqnr_db
+        for target in ("executorch", "onnx")
+    }
+    assert kept["executorch"] < kept["onnx"] - 15
+    assert of["fp16"]("onnx") is of["fp16"]("tflite")
+    assert of["fp32"]("executorch") is of["fp32"]("onnx")
 
 
 def test_an_output_without_a_number_is_an_excess_only_where_the_graph_has_one() -> None:
