@@ -11,13 +11,12 @@ file would carry the faults of that file into what is expected of it. Only what 
 recipe's graph, lookups and convolutions, is int8 in the graph that its files are held against.
 
 How much larger the noise may be is set by measurement: every mechanism of the catalogue, for every target, under every
-recipe, judged by 64 samples; CATALOGUE.md shows how near they come. The noise of a whole output is at most 2.9 times
-the graph's, so MULTIPLE is 4, or 6 dB. To it comes the sampling error of a ratio of two noises from few samples, SIGMAS
-times its deviation: the fewer the samples, the wider the bound. The slices nearest to their bounds have 4.76 times the
-graph's noise where 6.69 may be (split attention, a static .tflite) and 2.97 where 4.22 may be (a step of a Legendre
-memory, a float16 .pte). What was beyond was wrong each time: a state that tflite gave in int8 and the recipe leaves in
-float, activations that onnxruntime rounded under a recipe of weights, a fixed table that three quantisers took for a
-weight.
+recipe, judged by 64 samples; CATALOGUE.md shows how near they come. The noise of a whole output is at most 2.4 times
+the graph's, so MULTIPLE is 4, or 6 dB. To it comes the sampling error of a ratio of two noises from few
+samples, SIGMAS times its deviation: the fewer the samples, the wider the bound. The slice nearest to its bound, of
+split attention in a static .tflite, has 4.76 times the graph's noise where 6.69 may be. What was beyond was wrong each
+time: a state that tflite gave in int8 and the recipe leaves in float, activations that onnxruntime rounded under a
+recipe of weights, a fixed table that three quantisers took for a weight.
 
 A float16 file may round where torch does not, within an operation, and an output that torch's graph has without noise
 is no better in a file than float16 is, 74 dB: FORGIVEN_DB is the noise of some roundings. The catalogue holds without.

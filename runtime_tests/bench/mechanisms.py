@@ -129,7 +129,7 @@ def main(names: Sequence[str], jobs: int, only: tuple[str, str] | None, missing:
         for mechanism in asked:
             row = remeasure(mechanism, kept[str(mechanism)], only) if only else measure(mechanism)
             write(row)
-            for cell in row.cells:
+            for cell in [cell for cell in row.cells if only in (None, (cell.target, cell.recipe))]:
                 click.echo(line(row.mechanism, cell))
         return
     batches = [[str(m) for m in asked[i : i + BATCH]] for i in range(0, len(asked), BATCH)]
