@@ -49,9 +49,10 @@ class Comparison:
         if not np.isfinite(measure.value):
             return self.worst
         found = replace(self.worst, value=measure.value)
+        same = all(np.array_equal(mine, float32) for mine, float32 in zip(rows, self.reference, strict=True))
         return replace(
             found,
-            interval=self._interval(found, measure, rows),
+            interval=(0.0, 0.0) if same else self._interval(found, measure),
             not_worse=_not_worse(self.float_measure, measure, higher_is_better=self.score.higher_is_better),
         )
 
@@ -65,30 +66,48 @@ class Comparison:
             value=float(np.finfo(np.float64).max) * (-1 if higher else 1),
             higher_is_better=higher,
             samples=self.float_measure.rows,
-            constant=self.constant,
+            constant=None if self.constant is None else self.constant.value,
+            constant_interval=self.constant_interval,
             output=self._said(),
         )
 
     @cached_property
-    def constant(self) -> float | None:
-        """What the best of a few answers that are the same for every sample scores; None where none can be scored."""
-        found: list[float] = []
+    def constant(self) -> Measure | None:
+        """The best of a few answers that are the same for every sample; None where none can be scored."""
+        best: Measure | None = None
         for outputs in _constants(self.score, self.reference, self.truth):
             try:
-                found.append(self.score.on(outputs, self.truth).value)
+                found = self.score.on(outputs, self.truth)
             except InputError:
                 continue
-        known = [value for value in found if np.isfinite(value)]
-        return (max if self.score.higher_is_better else min)(known, default=None)
+            if np.isfinite(found.value) and (best is None or self.better(found, best)):
+                best = found
+        return best
+
+    @cached_property
+    def constant_interval(self) -> tuple[float, float] | None:
+        """Where the drop from the model to that answer lies with 95 % confidence; None where it cannot be told."""
+        if self.constant is None:
+            return None
+        beside = Metric(
+            name=self.score.name,
+            reference=self.float_measure.value,
+            value=self.constant.value,
+            higher_is_better=self.score.higher_is_better,
+            samples=self.float_measure.rows,
+        )
+        return self._interval(beside, self.constant)
+
+    def better(self, one: Measure, other: Measure) -> bool:
+        """Whether one has the better value."""
+        return one.value > other.value if self.score.higher_is_better else one.value < other.value
 
     @cached_property
     def _reference_R(self) -> Floats:
         return resampling.resampled(self.float_measure, self.float_measure.draws, self.overlap)
 
-    def _interval(self, found: Metric, measure: Measure, outputs: list[Array]) -> tuple[float, float] | None:
+    def _interval(self, found: Metric, measure: Measure) -> tuple[float, float] | None:
         rows = self.float_measure.rows
-        if all(np.array_equal(o, r) for o, r in zip(outputs, self.reference, strict=True)):
-            return (0.0, 0.0)
         if rows < 2 or not self.float_measure.draws:
             return None
         value_R = resampling.resampled(measure, len(self._reference_R), self.overlap)
@@ -180,17 +199,19 @@ def _too_dear(made: Comparison) -> list[str]:
 
 
 def _no_better(made: Comparison) -> list[str]:
-    """Told where the float model is no better than an answer that never changes."""
+    """Told where the float model is no better than an answer that never changes, or not surely so."""
     if made.constant is None:
         return []
-    value, name = made.float_measure.value, made.score.name
-    better = value > made.constant if made.score.higher_is_better else value < made.constant
-    if better:
-        return []
-    return [
-        f"the float model itself is no better than one constant answer: its {name} is {value:.4g}, the constant's "
-        f"{made.constant:.4g}; what a file loses of that says little"
-    ]
+    mine, name = made.float_measure, made.score.name
+    both = f"its {name} is {mine.value:.4g}, the constant's {made.constant.value:.4g}"
+    if not made.better(mine, made.constant):
+        return [
+            f"the float model itself is no better than one constant answer: {both}; what a file loses of that says "
+            "little"
+        ]
+    if made.constant_interval is not None and made.constant_interval[0] <= 0:
+        return [f"{mine.rows} samples do not tell the float model from one constant answer: {both}; give more"]
+    return []
 
 
 def _constants(score: Score, reference: list[Array], truth: Truth) -> Iterator[list[Array]]:

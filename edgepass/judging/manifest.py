@@ -104,6 +104,8 @@ class Metric:
     """Share of samples on which the file is no worse than the float model, where a sample has a value of its own."""
     constant: float | None = None
     """The metric of the best answer found that is the same for every sample."""
+    constant_interval: tuple[float, float] | None = None
+    """Where the drop from the float model to that answer lies with 95 % confidence."""
     output: str | None = None
     """Which output it is of, and how that was read."""
 

@@ -100,7 +100,12 @@ def standing(manifest: Manifest) -> Standing:
         return Standing(tone="caution", word="The files are right, torch.export changed the model", sentence=said)
     beaten = quality(manifest)
     if beaten.tone == "caution":
-        name = _named(best_baseline(manifest))[0]
+        best = best_baseline(manifest)
+        name = _named(best)[0]
+        if best.drop > 0 and unsure(best):
+            word = f"The files are right, the model may be no better than {name}"
+            said = f"{sentence} But {best.samples:,} samples do not tell the model in them from {name}."
+            return Standing(tone="caution", word=word, sentence=said)
         said = f"{sentence} But {name} is as good or better than the model in them: {beaten.headline.lower()}."
         return Standing(tone="caution", word=f"The files are right, the model does not beat {name}", sentence=said)
     if _made_up(manifest):
@@ -139,14 +144,15 @@ def quality(manifest: Manifest) -> Quality:
     else:
         headline = f"{words.share(abs(lead))} {'less' if lead > 0 else 'more'} error than {name}"
     counted = ", in squared standard deviations of each series" if manifest.model.columns and what == "mse" else ""
-    detail = f"{what} {number(best.reference)} against {number(best.value)}{counted}, on {best.samples:,} samples."
+    detail = f"{what} {number(best.reference)} against {number(best.value)}{counted}, on {best.samples:,} samples"
+    told = ", which do not tell them apart." if best.drop > 0 and unsure(best) else "."
     ours = Bar(name="this model", value=best.reference, ours=True)
     bars = [ours, *(Bar(name=_named(b)[0], value=b.value, ours=False) for b in simpler)]
     bars.sort(key=lambda bar: -bar.value if best.higher_is_better else bar.value)
     return Quality(
-        tone="pass" if lead >= EVEN and behind > 0 else "caution",
+        tone="pass" if lead >= EVEN and behind > 0 and not unsure(best) else "caution",
         headline=headline,
-        detail=f"{detail}{_typical(manifest, best.reference, what)}",
+        detail=f"{detail}{told}{_typical(manifest, best.reference, what)}",
         bars=bars,
     )
 
@@ -158,12 +164,19 @@ def baselines(manifest: Manifest) -> list[Metric]:
     metric = next((a.metric for a in manifest.artifacts if a.metric), None)
     if metric is None or metric.constant is None:
         return []
-    return [replace(metric, name=f"{metric.name}: {CONSTANT}", value=metric.constant, interval=None)]
+    return [
+        replace(metric, name=f"{metric.name}: {CONSTANT}", value=metric.constant, interval=metric.constant_interval)
+    ]
 
 
 def best_baseline(manifest: Manifest) -> Metric:
     """The best of them."""
     return min(baselines(manifest), key=lambda b: -b.value if b.higher_is_better else b.value)
+
+
+def unsure(baseline: Metric) -> bool:
+    """Whether the samples leave it open that the baseline is as good as the model, or better."""
+    return baseline.interval is not None and baseline.interval[0] <= 0
 
 
 def costs(manifest: Manifest) -> Finding:

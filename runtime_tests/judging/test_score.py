@@ -238,7 +238,8 @@ def test_a_float_model_that_is_no_better_than_a_constant_is_told() -> None:
     samples = Samples(inputs=[np.zeros((200, 1, 2))], targets=rare)
     found, notes = compare(None, samples, [blind])
     assert found is not None
-    assert found.constant == pytest.approx(1 - rare.mean())
+    assert found.constant is not None
+    assert found.constant.value == pytest.approx(1 - rare.mean())
     assert "the float model itself is no better than one constant answer: its accuracy is" in notes[0]
     values = generator.normal(5, 2, (200, 3)).astype(np.float32)
     for name, formula in (("mse", lambda e: (e**2).mean()), ("mae", lambda e: abs(e).mean())):
@@ -246,9 +247,25 @@ def test_a_float_model_that_is_no_better_than_a_constant_is_told() -> None:
         samples = Samples(inputs=[np.zeros((200, 1, 2))], targets=values)
         found, notes = compare(score.of(name, "here"), samples, [values[:, None] * 1.01])
         assert found is not None
-        assert (found.constant, notes) == (pytest.approx(best, rel=1e-5), [])
+        assert found.constant is not None
+        assert (found.constant.value, notes) == (pytest.approx(best, rel=1e-5), [])
         _, notes = compare(score.of(name, "here"), samples, [np.roll(values, 1, 0)[:, None]])
         assert "no better than one constant answer" in notes[0]
+
+
+@pytest.mark.parametrize("name", ["accuracy", "auroc", "mse"])
+@pytest.mark.parametrize("right", [104, 180])
+def test_a_float_model_that_chance_may_have_put_above_a_constant_is_told(name: str, right: int) -> None:
+    sign = np.where(np.random.default_rng(0).permutation(200) < right, 1.0, -1.0)  # right on so many of 200
+    truth = np.arange(200) % 2
+    outputs = sign * (truth - 0.5) if name != "mse" else 0.5 + 0.02 * sign * (truth - 0.5)
+    targets = truth if name != "mse" else truth.astype(np.float32)[:, None]
+    samples = Samples(inputs=[np.zeros((200, 1, 2))], targets=targets)
+    found, notes = compare(score.of(name, "here"), samples, [outputs.astype(np.float32)[:, None, None]])
+    assert found is not None
+    assert found.constant_interval is not None
+    assert (found.constant_interval[0] > 0) == (right == 180)
+    assert any("200 samples do not tell the float model from one constant answer" in n for n in notes) == (right == 104)
 
 
 MODEL = """

@@ -35,6 +35,15 @@ def test_no_plain_pass_stands_above_a_model_that_a_baseline_equals_or_beats(valu
     assert any("edgepass fit" in step.command for step in answers.steps(a_passing(baselines=beside(value))))
 
 
+@pytest.mark.parametrize(("interval", "tone"), [(None, "pass"), ((0.01, 0.2), "pass"), ((-0.05, 0.2), "caution")])
+def test_a_lead_that_may_be_chance_beats_nothing(interval: tuple[float, float] | None, tone: str) -> None:
+    made = a_passing(baselines=[replace(b, interval=interval) for b in beside(0.43)])
+    said, found = answers.standing(made), answers.quality(made)
+    assert (said.tone, found.tone) == (tone, tone)
+    assert ("256 samples do not tell the model in them from ridge" in said.sentence) == (tone == "caution")
+    assert ("on 256 samples, which do not tell them apart." in found.detail) == (tone == "caution")
+
+
 def test_higher_may_be_better() -> None:
     assert answers.quality(a_passing(baselines=beside(0.8, reference=0.88, higher=True))).tone == "pass"
     worse = answers.quality(a_passing(baselines=beside(0.9, reference=0.45, higher=True)))
