@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch.export import ExportedProgram
 
 from edgepass import rewrites
@@ -29,7 +30,9 @@ sums_in_halves = False
 dynamic_batch = None
 space = 1_400_000_000
 
-REWRITES = ("rms_norm", "recurrent", "alias", "copies")
+REWRITES = ("rms_norm", "recurrent", "alias", "copies", "windows", "remainders", "log_sigmoid", "pools")
+MISTAKEN = (torch.ops.aten.where.ScalarSelf,)
+"""Operations that coremltools 9.0 translates, but not right: it asks the number beside a tensor to be of its type."""
 WEIGHTED = ("linear", "conv", "conv_transpose")
 EVERY_WEIGHT = 0
 """Elements below which coremltools leaves a weight alone: none, where its default of 2048 skips small models whole."""
@@ -41,11 +44,15 @@ def export(job: Job, path: Path) -> Lowered:
     """Write the program of `job` to `path`, a directory as Core ML packages are."""
     try:
         import coremltools as ct
+        from coremltools.converters.mil.frontend.torch import is_torch_fx_node_supported
     except ImportError as error:
         raise not_imported(error, "coremltools", extra) from None
 
     program = job.program.exported if job.recipe.scheme != "static" else job.program.retrace(job.quantised(fold=True))
-    program = rewrites.apply(program, REWRITES)
+    program = rewrites.simpler(
+        rewrites.apply(program, REWRITES),
+        lambda node: node.target not in MISTAKEN and is_torch_fx_node_supported(node),
+    )
     model: Any = ct.convert(
         program,
         minimum_deployment_target=ct.target.iOS17,

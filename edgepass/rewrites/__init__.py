@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._decomp import decomposition_table
 from torch._ops import OperatorBase
-from torch.export import ExportedProgram
+from torch.export import ExportedProgram, default_decompositions
+from torch.fx import Node
 
 from edgepass import catalog
 
@@ -41,3 +43,21 @@ def apply(program: ExportedProgram, names: Sequence[str]) -> ExportedProgram:
     with torch.no_grad():
         rewritten: ExportedProgram = program.run_decompositions(table)
     return rewritten
+
+
+def simpler(program: ExportedProgram, knows: Callable[[Node], bool]) -> ExportedProgram:
+    """The program with what a converter does not know in torch's own simpler operations, as far as torch has them.
+
+    Nothing else is taken apart: what a converter does know, it knows better whole.
+    """
+    formulas = {**decomposition_table, **default_decompositions().materialize()}
+    tried: set[Any] = set()
+    while table := {
+        node.target: formulas[node.target]
+        for node in program.graph.nodes
+        if node.op == "call_function" and node.target in formulas.keys() - tried and not knows(node)
+    }:
+        tried |= table.keys()
+        with torch.no_grad():
+            program = program.run_decompositions(table)
+    return program

@@ -18,7 +18,19 @@ from edgepass import exporters, rewrites
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
 from edgepass.quantize import recipe as recipes
-from edgepass.rewrites import activations, expand, mean, norm, reshapes, rms_norm, rows
+from edgepass.rewrites import (
+    activations,
+    expand,
+    log_sigmoid,
+    mean,
+    norm,
+    pools,
+    remainders,
+    reshapes,
+    rms_norm,
+    rows,
+    windows,
+)
 from edgepass.runtimes import _child
 from runtime_tests.conftest import CONVERTERS_WARN
 
@@ -63,6 +75,35 @@ def test_reshapes_give_what_they_stand_for(size: int, dim: int) -> None:
     torch.testing.assert_close(reshapes.squeeze(x, dim), x.squeeze(dim))
     torch.testing.assert_close(reshapes.select(x, dim, -1), x.select(dim, -1))
     torch.testing.assert_close(tuple(reshapes.unbind(x, dim)), x.unbind(dim))
+
+
+@given(length=st.sampled_from([1, 7, 63]), size=st.integers(1, 9), step=st.integers(1, 5), dim=st.integers(-3, 2))
+def test_windows_are_torch_s(length: int, size: int, step: int, dim: int) -> None:
+    x = tokens(length, length, length) if length < 63 else tokens(2, 2, 2).repeat_interleave(32, dim)
+    size = min(size, x.shape[dim])
+    torch.testing.assert_close(windows.unfold(x, dim, size, step), x.unfold(dim, size, step), rtol=0, atol=0)
+
+
+@given(x=st.floats(-30, 30, width=32), y=st.sampled_from([0.3, -1.5, 2.0, 7.0]))
+def test_remainders_are_torch_s(x: float, y: float) -> None:
+    at, by = torch.tensor([x, -x, 0.0]), torch.tensor([y])
+    torch.testing.assert_close(remainders.fmod(at, y), torch.fmod(at, y))
+    torch.testing.assert_close(remainders.fmod(at, by), torch.fmod(at, by))
+
+
+@given(x=st.floats(-80, 80))
+def test_the_logarithm_of_a_sigmoid_is_torch_s(x: float) -> None:
+    at = torch.tensor([x], dtype=torch.float64)
+    torch.testing.assert_close(log_sigmoid.log_sigmoid(at), functional.logsigmoid(at), rtol=1e-7, atol=3e-9)
+
+
+SIDES = st.tuples(*[st.integers(1, 7)] * 3)
+
+
+@given(sides=SIDES, parts=SIDES)
+def test_pools_over_volumes_are_torch_s(sides: tuple[int, int, int], parts: tuple[int, int, int]) -> None:
+    x = tokens(2, 3, *sides)
+    torch.testing.assert_close(pools.adaptive_avg_pool3d(x, parts), functional.adaptive_avg_pool3d(x, parts))
 
 
 @given(x=st.floats(-700, 700), beta=FACTORS)

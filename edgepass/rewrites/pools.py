@@ -1,0 +1,32 @@
+"""Adaptive means over volumes as plain ones.
+
+before   x ─ adaptive_avg_pool3d(n) ─ y
+after    x ─ avg_pool3d(size / n) ─ y               where n divides the size, and else one dimension after the other
+         x ─ mean of each part ─ cat ─ y
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+DIMS = 3
+
+
+def adaptive_avg_pool3d(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Means of [..., D, H, W] in `size` parts along each, as torch.nn.functional.adaptive_avg_pool3d."""
+    sizes = x.shape[-DIMS:]
+    if any(isinstance(whole, torch.SymInt) for whole in sizes):
+        left_alone: Tensor = NotImplemented  # what torch.export takes for "not decomposed"
+        return left_alone
+    if all(whole % parts == 0 for whole, parts in zip(sizes, size, strict=True)):
+        kernel = [whole // parts for whole, parts in zip(sizes, size, strict=True)]
+        return functional.avg_pool3d(x, kernel)
+    for dim, (whole, parts) in enumerate(zip(sizes, size, strict=True), start=-DIMS):
+        ends = [(part * whole // parts, -(-(part + 1) * whole // parts)) for part in range(parts)]
+        x = torch.cat([x.narrow(dim, low, high - low).mean(dim, keepdim=True) for low, high in ends], dim)
+    return x
+
+
+TABLE = {torch.ops.aten.adaptive_avg_pool3d.default: adaptive_avg_pool3d}
