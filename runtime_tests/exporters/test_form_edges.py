@@ -73,6 +73,17 @@ def test_a_product_with_a_weight_is_a_linear_layer_whatever_is_added(call: Calla
     assert [w.reason for w in requested(program.exported, read("static_wi8_ai8"))] == [""]
 
 
+@pytest.mark.parametrize("shape", [(), (3,), (3, 5), (2, 5, 7), (1, 5, 2, 2, 3)])
+@pytest.mark.parametrize("max_batch", [None, 4])
+def test_prelu_is_rectifiers_but_in_pictures(shape: tuple[int, ...], max_batch: int | None) -> None:
+    x = torch.randn(shape)
+    for slopes in {1, x.shape[1] if x.dim() > 1 else 1}:
+        if max_batch is None or x.dim():
+            same(Calls(lambda x, w, b: torch.prelu(x, b), (1, slopes)), (x,), max_batch)
+    kept = capture(Calls(lambda x, w, b: torch.prelu(x, b), (1, 5)), (torch.randn(2, 5, 3, 3),))
+    assert "aten.prelu.default" in {str(node.target) for node in kept.exported.graph.nodes}
+
+
 def test_a_sum_of_truth_values_is_one() -> None:
     same(Calls(lambda x, w, b: torch.add(x, ~x, alpha=2)), (torch.tensor([True, False]),))
 
