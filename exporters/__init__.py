@@ -15,6 +15,7 @@ from edgepass import catalog
 from edgepass.errors import NO_MEMORY, EdgepassError, RefusedError, listed, of_writing, one_line
 from edgepass.exporters import _space
 from edgepass.exporters._capture import Program, converting
+from edgepass.exporters._origin import origin
 from edgepass.judging.manifest import Fallback
 from edgepass.quantize import audit, pt2e, weights
 from edgepass.quantize.audit import Requested
@@ -170,8 +171,9 @@ def export(name: str, job: Job, path: Path) -> Lowered:
         if isinstance(root, MemoryError) or NO_MEMORY.search(str(root)):
             raise RefusedError(no_memory(name, job.recipe)) from error
         why = one_line(str(root), LINE)
+        where = origin(job.program.bare or job.program.exported, str(root))
         raise RefusedError(
-            f"{name} cannot convert the model with {job.recipe.name}: its converter raises {type(root).__name__}"
+            f"{name} cannot convert the model with {job.recipe.name}{where}: its converter raises {type(root).__name__}"
             f"{why and ': '}{why}; change that part of the model, or name the other targets with --target"
         ) from error
 

@@ -30,9 +30,18 @@ sums_in_halves = False
 dynamic_batch = None
 space = 1_400_000_000
 
-REWRITES = ("rms_norm", "recurrent", "alias", "copies", "windows", "remainders", "log_sigmoid", "pools")
-MISTAKEN = (torch.ops.aten.where.ScalarSelf,)
-"""Operations that coremltools 9.0 translates, but not right: it asks the number beside a tensor to be of its type."""
+ATEN = torch.ops.aten
+REWRITES = (
+    *("rms_norm", "recurrent", "alias", "copies", "windows", "remainders", "log_sigmoid", "pools", "variances"),
+    *("ordered", "bounds", "diagonal", "distances", "circular"),
+)
+MISTAKEN = (
+    ATEN.where.ScalarSelf,  # asks the number beside a tensor to be of its type
+    ATEN.cosine_similarity.default,  # asks for an epsilon
+    ATEN.meshgrid.default,
+    ATEN.meshgrid.indexing,
+)
+"""Operations that coremltools 9.0 has a translation of, but not a right one."""
 WEIGHTED = ("linear", "conv", "conv_transpose")
 EVERY_WEIGHT = 0
 """Elements below which coremltools leaves a weight alone: none, where its default of 2048 skips small models whole."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._decomp import decomposition_table
-from torch._ops import OperatorBase
+from torch._ops import OperatorBase, OpOverload
 from torch.export import ExportedProgram, default_decompositions
 from torch.fx import Node
 
@@ -46,18 +46,25 @@ def apply(program: ExportedProgram, names: Sequence[str]) -> ExportedProgram:
 
 
 def simpler(program: ExportedProgram, knows: Callable[[Node], bool]) -> ExportedProgram:
-    """The program with what a converter does not know in torch's own simpler operations, as far as torch has them.
+    """The program with what a converter does not know in torch's own simpler operations.
 
-    Nothing else is taken apart: what a converter does know, it knows better whole.
+    Nothing else is taken apart: what a converter does know, it knows better whole. Where some operation stays unknown
+    the program stays as it is, so that a refusal names what the model calls.
     """
-    formulas = {**decomposition_table, **default_decompositions().materialize()}
-    tried: set[Any] = set()
-    while table := {
-        node.target: formulas[node.target]
-        for node in program.graph.nodes
-        if node.op == "call_function" and node.target in formulas.keys() - tried and not knows(node)
-    }:
-        tried |= table.keys()
+    formulas: Table = {**decomposition_table, **default_decompositions().materialize()}
+    made, tried = program, set[OpOverload]()
+    while lacking := (_unknown(made, knows) & formulas.keys()) - tried:
+        tried |= lacking
+        table: Table = {operation: formulas[operation] for operation in lacking}
         with torch.no_grad():
-            program = program.run_decompositions(table)
-    return program
+            made = made.run_decompositions(table)
+    return program if _unknown(made, knows) else made
+
+
+def _unknown(program: ExportedProgram, knows: Callable[[Node], bool]) -> set[OpOverload]:
+    """Operations of torch that a converter does not know; others, such as those of quantisers, have no formulas."""
+    return {
+        node.target
+        for node in program.graph.nodes
+        if isinstance(node.target, OpOverload) and node.target.namespace in ("aten", "prims") and not knows(node)
+    }

@@ -29,4 +29,24 @@ def adaptive_avg_pool3d(x: Tensor, size: Sequence[int]) -> Tensor:
     return x
 
 
-TABLE = {torch.ops.aten.adaptive_avg_pool3d.default: adaptive_avg_pool3d}
+def adaptive_max_pool2d(x: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The largest of each part of [..., H, W] and where it is, as torch.nn.functional.adaptive_max_pool2d."""
+    sides = x.shape[-2:]
+    if any(isinstance(whole, torch.SymInt) or whole % n for whole, n in zip(sides, size, strict=True)):
+        left_alone: tuple[Tensor, Tensor] = NotImplemented
+        return left_alone
+    kernel = [whole // n for whole, n in zip(sides, size, strict=True)]
+    return functional.max_pool2d_with_indices(x, kernel)
+
+
+def adaptive_max_pool1d(x: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The largest of each part of [..., L] and where it is, as torch.nn.functional.adaptive_max_pool1d."""
+    found = adaptive_max_pool2d(x.unsqueeze(-2), (1, *size))
+    return found if found is NotImplemented else (found[0].squeeze(-2), found[1].squeeze(-2))
+
+
+TABLE = {
+    torch.ops.aten.adaptive_avg_pool3d.default: adaptive_avg_pool3d,
+    torch.ops.aten.adaptive_max_pool1d.default: adaptive_max_pool1d,
+    torch.ops.aten.adaptive_max_pool2d.default: adaptive_max_pool2d,
+}

@@ -33,7 +33,10 @@ sums_in_halves = True
 dynamic_batch = None
 space = 1_200_000_000
 
-REWRITES = ("recurrent", "splits", "attention", "norm", "mean", "activations", "scalars", "reshapes", "alias")
+REWRITES = (
+    *("recurrent", "splits", "attention", "norm", "mean", "activations", "scalars", "reshapes", "alias"),
+    *("ordered", "variances", "instance_norm", "pools", "volumes", "windows"),
+)
 ATEN = torch.ops.aten
 FLOAT32_ONLY = (
     # XNNPACK has no other.

@@ -4,9 +4,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch._ops import OpOverload
-from torch.export import ExportedProgram
-from torch.fx import GraphModule
+from torch.export import ExportedProgram, default_decompositions
+from torch.fx import GraphModule, Node
 
 from edgepass import rewrites
 from edgepass.exporters import Job, Lowered
@@ -50,7 +51,7 @@ def lower(
     from executorch.exir.operator.util import _QUANT_PRIMITIVES
     from executorch.exir.passes.constant_prop_pass import constant_prop_pass
 
-    program = rewrites.apply(program, names)
+    program = rewrites.simpler(rewrites.apply(program, names), _known())
     # Folding takes constants out of a table that the rewritten program shares with the captured one.
     program._constants = dict(program._constants)
     # What the rewrites made of constants is constant too, but only once something has computed it.
@@ -61,6 +62,17 @@ def lower(
     # from the start of its memory on, and the runtime refuses strides that it did not expect.
     dense(program)
     return to_edge_transform_and_lower(program, partitioner=list(partitioners))
+
+
+def _known() -> Callable[[Node], bool]:
+    """Whether lowering takes an operation: it is of Core ATen, or one of those that lowering itself takes apart."""
+    taken_apart = default_decompositions().materialize().keys()
+    core = {torch.Tag.core, torch.Tag.view_copy}
+
+    def known(node: Node) -> bool:
+        return node.target in taken_apart or not core.isdisjoint(getattr(node.target, "tags", ()))
+
+    return known
 
 
 def write(edge: "EdgeProgramManager", path: Path, backend: str, reasons: Mapping[str, str] | None = None) -> Lowered:

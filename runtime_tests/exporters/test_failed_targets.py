@@ -34,7 +34,7 @@ class Sorted(nn.Module):
         self.inner = nn.Linear(7, 5)
 
     def forward(self, x):
-        return torch.sort(self.inner(x))[0]
+        return torch.nanquantile(self.inner(x), 0.5, dim=-1)
 
 
 def get_model():

@@ -20,15 +20,23 @@ from edgepass.exporters._capture import capture
 from edgepass.quantize import recipe as recipes
 from edgepass.rewrites import (
     activations,
+    bounds,
+    circular,
+    diagonal,
+    distances,
     expand,
+    instance_norm,
     log_sigmoid,
     mean,
     norm,
+    ordered,
     pools,
     remainders,
     reshapes,
     rms_norm,
     rows,
+    variances,
+    volumes,
     windows,
 )
 from edgepass.runtimes import _child
@@ -104,6 +112,107 @@ SIDES = st.tuples(*[st.integers(1, 7)] * 3)
 def test_pools_over_volumes_are_torch_s(sides: tuple[int, int, int], parts: tuple[int, int, int]) -> None:
     x = tokens(2, 3, *sides)
     torch.testing.assert_close(pools.adaptive_avg_pool3d(x, parts), functional.adaptive_avg_pool3d(x, parts))
+
+
+@given(low=st.none() | st.just(0.5), high=st.none() | st.sampled_from([0.2, 1.0]))
+def test_bounds_are_torch_s_also_where_they_cross(low: float | None, high: float | None) -> None:
+    x = tokens(3, 7)
+    ends = [None if end is None else torch.full((3, 7), end, dtype=x.dtype) for end in (low, high)]
+    if ends != [None, None]:
+        torch.testing.assert_close(bounds.clamp(x, *ends), torch.clamp(x, *ends), rtol=0, atol=0)
+
+
+@given(sides=st.tuples(*[st.integers(1, 5)] * 3), offset=st.integers(-6, 6), dims=st.permutations(range(-1, 2)))
+def test_diagonals_are_torch_s(sides: tuple[int, int, int], offset: int, dims: list[int]) -> None:
+    x = tokens(*sides)
+    right = x.diagonal(offset, *dims[:2]) if -x.shape[dims[0]] <= offset <= x.shape[dims[1]] else None
+    if right is not None:
+        torch.testing.assert_close(diagonal.diagonal(x, offset, *dims[:2]), right, rtol=0, atol=0)
+        torch.testing.assert_close(diagonal.diag(x[0], 0), x[0].diag(), rtol=0, atol=0)
+    assert diagonal.diag(x[0, 0]) is NotImplemented
+
+
+@given(sizes=st.lists(st.integers(0, 3), min_size=2, max_size=6), length=st.integers(3, 7))
+def test_a_pad_that_goes_round_is_torch_s(sizes: list[int], length: int) -> None:
+    sizes = sizes[: len(sizes) // 2 * 2]
+    x = tokens(2, 3, *[length] * (len(sizes) // 2))
+    torch.testing.assert_close(circular.pad(x, sizes, "circular"), functional.pad(x, sizes, "circular"), rtol=0, atol=0)
+    assert circular.pad(x, sizes) is NotImplemented
+
+
+@given(rows=WIDTHS, width=WIDTHS, p=st.sampled_from([1.0, 2.0, 3.0]))
+def test_distances_are_torch_s(rows: int, width: int, p: float) -> None:
+    x, y = tokens(2, rows, width), tokens(2, 3, width)
+    made = distances.cdist(x, y, p)
+    if p == 3:
+        assert made is NotImplemented
+    else:
+        torch.testing.assert_close(made, torch.cdist(x, y, p))
+
+
+@given(sides=st.tuples(*[st.sampled_from([1, 2, 4, 6])] * 2), parts=st.tuples(*[st.integers(1, 3)] * 2))
+def test_largest_of_parts_are_torch_s(sides: tuple[int, int], parts: tuple[int, int]) -> None:
+    x = tokens(2, 3, *sides)
+    made = pools.adaptive_max_pool2d(x, parts)
+    if any(side % part for side, part in zip(sides, parts, strict=True)):
+        assert made is NotImplemented
+        return
+    torch.testing.assert_close(made, functional.adaptive_max_pool2d(x, parts, return_indices=True), rtol=0, atol=0)
+    row = functional.adaptive_max_pool1d(x[..., 0, :], parts[1], return_indices=True)
+    torch.testing.assert_close(pools.adaptive_max_pool1d(x[..., 0, :], parts[1:]), row, rtol=0, atol=0)
+
+
+@given(
+    kernel=st.tuples(*[st.integers(1, 3)] * 3),
+    stride=st.tuples(*[st.integers(1, 3)] * 3),
+    padded=st.booleans(),
+    ceil_mode=st.booleans(),
+    lead=st.sampled_from([(), (2,)]),
+)
+def test_pools_of_windows_of_volumes_are_torch_s(
+    kernel: tuple[int, ...], stride: tuple[int, ...], padded: bool, ceil_mode: bool, lead: tuple[int, ...]
+) -> None:
+    x = tokens(*lead, 3, 5, 4, 7)
+    padding = [size // 2 * padded for size in kernel]
+    made = volumes.max_pool3d(x, kernel, stride, padding, [1], ceil_mode)
+    torch.testing.assert_close(made, functional.max_pool3d(x, kernel, stride, padding, 1, ceil_mode), rtol=0, atol=0)
+    made = volumes.avg_pool3d(x, kernel, stride, padding, ceil_mode)
+    if ceil_mode:
+        assert made is NotImplemented
+    else:
+        torch.testing.assert_close(made, functional.avg_pool3d(x, kernel, stride, padding))
+    torch.testing.assert_close(volumes.avg_pool3d(x, kernel), functional.avg_pool3d(x, kernel))
+
+
+@given(width=WIDTHS, dim=st.integers(-2, 1), keepdim=st.booleans(), descending=st.booleans(), data=st.data())
+def test_what_sorting_finds_is_torch_s(
+    width: int, dim: int, keepdim: bool, descending: bool, data: st.DataObject
+) -> None:
+    x = torch.rand(width * 3, dtype=torch.float64).argsort().reshape(3, width).double()  # no two equal
+    k = data.draw(st.integers(1, x.shape[dim]))
+    made = ordered.sort(x, dim, descending), ordered.kthvalue(x, k, dim, keepdim), ordered.median(x, dim, keepdim)
+    right = x.sort(dim, descending), x.kthvalue(k, dim, keepdim), x.median(dim, keepdim)
+    for mine, torchs in zip(made, right, strict=True):
+        torch.testing.assert_close(mine, tuple(torchs), rtol=0, atol=0)
+
+
+@given(width=st.sampled_from([2, 13, 63]), correction=st.sampled_from([0, 1, None]), keepdim=st.booleans())
+def test_variances_with_means_are_torch_s(width: int, correction: int | None, keepdim: bool) -> None:
+    x = tokens(2, 3, width)
+    for dims in ([-1], [0, 2], None):
+        made = variances.var_mean(x, dims, correction=correction, keepdim=keepdim)
+        torch.testing.assert_close(made, torch.var_mean(x, dims, correction=correction, keepdim=keepdim))
+        made = variances.std_mean(x, dims, correction=correction, keepdim=keepdim)
+        torch.testing.assert_close(made, torch.std_mean(x, dims, correction=correction, keepdim=keepdim))
+
+
+@given(width=st.sampled_from([2, 13, 63]), affine=st.booleans(), rank=st.integers(1, 3))
+def test_a_norm_of_instances_is_torch_s(width: int, affine: bool, rank: int) -> None:
+    x = tokens(2, 3, *[2] * (rank - 1), width)
+    w, b = (tokens(3), tokens(3)) if affine else (None, None)
+    made = instance_norm.instance_norm(x, w, b, None, None, True, 0.1, 1e-5, False)
+    torch.testing.assert_close(made, functional.instance_norm(x, None, None, w, b, True, 0.1, 1e-5))
+    assert instance_norm.instance_norm(x, w, b, None, None, False, 0.1, 1e-5, False) is NotImplemented
 
 
 @given(x=st.floats(-700, 700), beta=FACTORS)

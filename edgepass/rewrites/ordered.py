@@ -1,0 +1,67 @@
+"""What is found by sorting, by the largest or smallest k of a row.
+
+    before   x ─ sort ─ y                    after   x ─ topk(all) ─ y
+    before   x ─ median, kthvalue ─ y        after   x ─ topk(the smallest up to it) ─ the last ─ y
+
+ExecuTorch and LiteRT have kernels of topk and none of a sort; coremltools 9.0 knows no median. Of equal numbers the
+indices may be others, as torch leaves open too; in a row with a NaN it counts as the largest number.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edgepass.rewrites import Table
+
+Pair = tuple[Tensor, Tensor]
+aten = torch.ops.aten
+
+
+def sort(x: Tensor, dim: int = -1, descending: bool = False) -> Pair:
+    """Values and indices of `x` in order, as torch.sort."""
+    if not x.dim() or isinstance(x.shape[dim], torch.SymInt):
+        left_alone: Pair = NotImplemented  # what torch.export takes for "not decomposed"
+        return left_alone
+    values, indices = torch.topk(x, x.shape[dim], dim, largest=descending)
+    return values, indices
+
+
+def stable_sort(x: Tensor, *, stable: bool | None, dim: int = -1, descending: bool = False) -> Pair:
+    """`sort`, where equal numbers need not keep their order."""
+    return NotImplemented if stable else sort(x, dim, descending)
+
+
+def kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Pair:
+    """The k-th smallest along `dim` and where it is, as torch.kthvalue."""
+    if not x.dim() or isinstance(x.shape[dim], torch.SymInt):
+        left_alone: Pair = NotImplemented
+        return left_alone
+    values, indices = (y.narrow(dim, k - 1, 1) for y in torch.topk(x, k, dim, largest=False))
+    return (values, indices) if keepdim else (values.squeeze(dim), indices.squeeze(dim))
+
+
+def median(x: Tensor, dim: int, keepdim: bool = False) -> Pair:
+    """The lower of the middle numbers along `dim` and where it is, as torch.median."""
+    return kthvalue(x, (x.shape[dim] + 1) // 2 if x.dim() else 1, dim, keepdim)
+
+
+def median_of_all(x: Tensor) -> Tensor:
+    """The lower of the middle numbers of all, as torch.median."""
+    return median(x.flatten(), 0)[0]
+
+
+def _in_parts(*operations: Any) -> Table:
+    """torch's own formulas of operations that sort, so that what they sort by is rewritten in turn."""
+    formulas = torch.export.default_decompositions().materialize()
+    return {operation: formulas[operation] for operation in operations}
+
+
+TABLE: Table = {
+    aten.sort.default: sort,
+    aten.sort.stable: stable_sort,
+    aten.kthvalue.default: kthvalue,
+    aten.median.default: median_of_all,
+    aten.median.dim: median,
+    **_in_parts(aten.quantile.default, aten.quantile.scalar, aten.argsort.default, aten.msort.default),
+}
