@@ -33,11 +33,12 @@ space = 1_400_000_000
 ATEN = torch.ops.aten
 REWRITES = (
     *("rms_norm", "recurrent", "alias", "copies", "windows", "remainders", "log_sigmoid", "pools", "variances"),
-    *("ordered", "bounds", "diagonal", "distances", "circular"),
+    *("ordered", "bounds", "diagonal", "distances", "circular", "reciprocal"),
 )
 MISTAKEN = (
     ATEN.where.ScalarSelf,  # asks the number beside a tensor to be of its type
     ATEN.cosine_similarity.default,  # asks for an epsilon
+    ATEN.nan_to_num.default,  # scatters nothing where no number is infinite
     ATEN.meshgrid.default,
     ATEN.meshgrid.indexing,
 )

@@ -12,4 +12,9 @@ def fmod(x: Tensor, y: Tensor | float) -> Tensor:
     return x.abs().remainder(y.abs() if isinstance(y, Tensor) else abs(y)) * x.sign()
 
 
-TABLE = {torch.ops.aten.fmod.Scalar: fmod, torch.ops.aten.fmod.Tensor: fmod}
+def trunc(x: Tensor) -> Tensor:
+    """The integer part of x, as torch.trunc."""
+    return x.abs().floor() * x.sign() if x.is_floating_point() else x.clone()
+
+
+TABLE = {torch.ops.aten.fmod.Scalar: fmod, torch.ops.aten.fmod.Tensor: fmod, torch.ops.aten.trunc.default: trunc}

@@ -31,6 +31,7 @@ from edgepass.rewrites import (
     norm,
     ordered,
     pools,
+    reciprocal,
     remainders,
     reshapes,
     rms_norm,
@@ -97,6 +98,8 @@ def test_remainders_are_torch_s(x: float, y: float) -> None:
     at, by = torch.tensor([x, -x, 0.0]), torch.tensor([y])
     torch.testing.assert_close(remainders.fmod(at, y), torch.fmod(at, y))
     torch.testing.assert_close(remainders.fmod(at, by), torch.fmod(at, by))
+    torch.testing.assert_close(remainders.trunc(at), torch.trunc(at))
+    torch.testing.assert_close(reciprocal.reciprocal(at[:2]), at[:2].reciprocal())
 
 
 @given(x=st.floats(-80, 80))
