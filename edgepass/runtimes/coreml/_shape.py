@@ -94,7 +94,9 @@ def _stack(node: Node) -> Run:
 def _split(node: Node) -> Run:
     axis, count = node.get("axis"), node.outputs
 
-    def run(x: Tensor, split_sizes: Tensor | None) -> tuple[Tensor, ...]:
+    def run(x: Tensor, split_sizes: Tensor | None) -> Tensor | tuple[Tensor, ...]:
+        if count == 1:
+            return x
         sizes = x.shape[axis] // count if split_sizes is None else split_sizes.tolist()
         return torch.split(x, sizes, axis)
 

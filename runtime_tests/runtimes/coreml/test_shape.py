@@ -47,6 +47,7 @@ def test_joining_and_splitting() -> None:
     )
     check(lambda x, y: mb.stack(values=(x, y), axis=-1), lambda x, y: torch.stack([x, y], -1), x, y)
     check(lambda x: mb.split(x=x, num_splits=5, axis=-1), lambda x: x.split(1, -1), x)
+    check(lambda x: mb.split(x=x, split_sizes=[5], axis=2), lambda x: x, x)
     check(lambda x: mb.split(x=x, split_sizes=[1, 3, 1], axis=2), lambda x: x.split([1, 3, 1], 2), x)
 
 
