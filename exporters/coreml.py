@@ -39,6 +39,7 @@ MISTAKEN = (
     ATEN.where.ScalarSelf,  # asks the number beside a tensor to be of its type
     ATEN.cosine_similarity.default,  # asks for an epsilon
     ATEN.nan_to_num.default,  # scatters nothing where no number is infinite
+    ATEN.tile.default,  # asks for as many repeats as dimensions
     ATEN.meshgrid.default,
     ATEN.meshgrid.indexing,
 )

@@ -1,8 +1,9 @@
-"""Distances between rows from their differences.
+"""Distances from differences.
 
     before   x, y ─ cdist ─ d                after   x[:, None] − y[None] ─ square ─ sum ─ sqrt ─ d
+    before   x, y ─ dist ─ d                 after   x − y ─ vector_norm ─ d
 
-coremltools 9.0 does not know them.
+coremltools 9.0 does not know them, and ExecuTorch 1.5.1 not the second.
 """
 
 import torch
@@ -17,4 +18,10 @@ def cdist(x: Tensor, y: Tensor, p: float = 2.0, compute_mode: int | None = None)
     return differences.abs().sum(-1) if p == 1 else NotImplemented
 
 
-TABLE = {torch.ops.aten.cdist.default: cdist}
+def dist(x: Tensor, y: Tensor, p: float = 2.0) -> Tensor:
+    """The distance of `x` and `y` as a whole, as torch.dist."""
+    whole: Tensor = torch.linalg.vector_norm(x - y, p)
+    return whole
+
+
+TABLE = {torch.ops.aten.cdist.default: cdist, torch.ops.aten.dist.default: dist}

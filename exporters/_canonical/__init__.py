@@ -14,7 +14,7 @@ from torch.fx import GraphModule, Node
 from edgepass.exporters._canonical._constants import Constants
 
 Formula = Callable[..., Any]
-FORMS = ("padding", "transposed", "products", "factors", "filled", "hidden_rows", "one_step", "prelu")
+FORMS = ("padding", "transposed", "products", "factors", "filled", "hidden_rows", "one_step", "prelu", "bilinear")
 """The first that fits is taken: a product with a weight is a linear layer before its factors are products."""
 
 

@@ -35,7 +35,7 @@ space = 1_200_000_000
 
 REWRITES = (
     *("recurrent", "splits", "attention", "norm", "mean", "activations", "scalars", "reshapes", "alias"),
-    *("ordered", "variances", "instance_norm", "pools", "volumes", "windows"),
+    *("ordered", "variances", "instance_norm", "pools", "volumes", "windows", "distances"),
 )
 ATEN = torch.ops.aten
 FLOAT32_ONLY = (

@@ -84,6 +84,17 @@ def test_prelu_is_rectifiers_but_in_pictures(shape: tuple[int, ...], max_batch: 
     assert "aten.prelu.default" in {str(node.target) for node in kept.exported.graph.nodes}
 
 
+@pytest.mark.parametrize("lead", [(), (1,), (3, 2)])
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("sizes", [(1, 1), (7, 5)])
+def test_a_bilinear_layer_is_linear_in_each(lead: tuple[int, ...], biased: bool, sizes: tuple[int, int]) -> None:
+    left, right = sizes
+    layer = nn.Bilinear(left, right, 3, bias=biased)
+    same(layer, (torch.randn(*lead, left), torch.randn(*lead, right)))
+    program = capture(layer.eval(), (torch.randn(*lead, left), torch.randn(*lead, right)))
+    assert [w.reason for w in requested(program.exported, read("static_wi8_ai8"))] == [""]
+
+
 def test_a_sum_of_truth_values_is_one() -> None:
     same(Calls(lambda x, w, b: torch.add(x, ~x, alpha=2)), (torch.tensor([True, False]),))
 

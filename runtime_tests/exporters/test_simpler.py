@@ -58,18 +58,19 @@ TAKEN = {"coreml": OPERATIONS, "executorch": KERNELS}
 
 
 class Each(nn.Module):
-    """An output for each operation, and for a recurrent cell, of one linear layer."""
+    """An output for each operation, and for layers that converters do not know, of one linear layer."""
 
     def __init__(self, target: str) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.operations = TAKEN[target].values()
         self.linear, self.lstm, self.gru = nn.Linear(8, 8), nn.LSTMCell(8, 8), nn.GRUCell(8, 8)
+        self.bilinear = nn.Bilinear(8, 8, 3)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         y = self.linear(x)
         h, c = self.lstm(y[0], (y[0], y[0] + 1))
-        return *(operation(y) for operation in self.operations), h, c, self.gru(y[0], y[0])
+        return *(operation(y) for operation in self.operations), h, c, self.gru(y[0], y[0]), self.bilinear(y, y)
 
 
 @pytest.mark.export
