@@ -31,10 +31,10 @@ from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
 from edgepass.judging.recording import versions
 from edgepass.quantize import recipe as recipes
+from runtime_tests.matrix import TARGETS
 
 HERE = Path(__file__).parent
 KEPT, PAGE = HERE / "operators.json", HERE / "OPERATORS.md"
-TARGETS = ("executorch", "coreml", "tflite", "onnx")
 SAMPLES, FEWEST = 24, 4
 """Of the same shapes and of other numbers, that a file is judged on; and so few that it is left out."""
 TRIED, ELEMENTS, RANK = 40, 4096, 5
@@ -187,13 +187,7 @@ def measure(name: str, samples: Callable[[], Iterator[Any]], target: str) -> Ite
     """The cells of one operation on one target."""
     for number, (model, inputs) in enumerate(cases(name, samples)):
         outcome, reason = _made(model.eval(), inputs, target)
-        yield Cell(
-            operation=name,
-            case=number,
-            target=target,
-            outcome=outcome,
-            reason=_short(reason),
-        )
+        yield Cell(operation=name, case=number, target=target, outcome=outcome, reason=_short(reason))
 
 
 def _made(model: nn.Module, inputs: Sequence[tuple[Tensor, ...]], target: str) -> tuple[Outcome, str]:
@@ -229,9 +223,8 @@ def _different(given: Sequence[Any], expected: Sequence[Any]) -> str:
     if len(given) != len(expected):
         return f"{len(given)} outputs for {len(expected)}"
     for number, (mine, right) in enumerate(zip(given, expected, strict=True)):
-        if mine.shape != right.shape and not (
-            right.shape == () and mine.shape == (1,)
-        ):  # Core ML has no single numbers
+        alone = right.shape == () and mine.shape == (1,)  # Core ML has no single numbers
+        if mine.shape != right.shape and not alone:
             return f"output {number} is of shape {list(mine.shape)}, not {list(right.shape)}"
         if not np.issubdtype(right.dtype, np.inexact):
             if differing := int((mine != right).sum()):

@@ -196,6 +196,7 @@ def test_what_sorting_finds_is_torch_s(
     k = data.draw(st.integers(1, x.shape[dim]))
     made = ordered.sort(x, dim, descending), ordered.kthvalue(x, k, dim, keepdim), ordered.median(x, dim, keepdim)
     right = x.sort(dim, descending), x.kthvalue(k, dim, keepdim), x.median(dim, keepdim)
+    assert ordered.median_of_all(x) == x.median()
     for mine, torchs in zip(made, right, strict=True):
         torch.testing.assert_close(mine, tuple(torchs), rtol=0, atol=0)
 
@@ -208,6 +209,15 @@ def test_variances_with_means_are_torch_s(width: int, correction: int | None, ke
         torch.testing.assert_close(made, torch.var_mean(x, dims, correction=correction, keepdim=keepdim))
         made = variances.std_mean(x, dims, correction=correction, keepdim=keepdim)
         torch.testing.assert_close(made, torch.std_mean(x, dims, correction=correction, keepdim=keepdim))
+        for operation, function in (
+            (torch.ops.aten.var.correction, torch.var),
+            (torch.ops.aten.std.correction, torch.std),
+        ):
+            one = variances.TABLE[operation](x, dims, correction=correction, keepdim=keepdim)
+            if correction is not None:
+                assert one is NotImplemented
+            else:
+                torch.testing.assert_close(one, function(x, dims, keepdim=keepdim))
 
 
 @given(width=st.sampled_from([2, 13, 63]), affine=st.booleans(), rank=st.integers(1, 3))
