@@ -13,6 +13,7 @@ from torch._ops import OpOverload
 
 import edgepass.exporters as exporters
 from edgepass import staging
+from edgepass.calling import Call
 from edgepass.errors import (
     ABSENT,
     ArtifactError,
@@ -36,7 +37,7 @@ from edgepass.quantize.recipe import Recipe
 from edgepass.quantize.sums import SumsInHalves
 from edgepass.report import page
 from edgepass.runtimes import Array, _memory
-from edgepass.task import Samples, Task, check_args, collect, stand_in
+from edgepass.task import Samples, Task, check_args, collect, refuse_scripted, stand_in
 
 TARGETS = ("executorch", "coreml", "tflite")
 RECIPE = "static_wi8_ai8"
@@ -105,7 +106,8 @@ def build(
 ) -> Manifest:
     """Export a torch.nn.Module, run and judge each written file, and leave all of it in the folder `out`.
 
-    example_inputs: tuple of tensors that fixes all shapes, but the first dimension where `max_batch` is given: files
+    example_inputs: tuple of arguments, or a dictionary of them by name, that fixes all shapes, and all that is no
+    tensor, but the first dimension where `max_batch` is given: files
     then take from 1 to that many rows, and are judged at both ends and between. calibration: iterable of argument
     tuples. evaluate: such, or pairs (arguments, target). metric: a name (`edgepass list metrics`), a
     torchmetrics object, or a function of tensors (outputs [N, ...], targets [N, ...]) that says its direction, by
@@ -115,15 +117,18 @@ def build(
     a failed gate, and a target that cannot take the model or is not installed beside one that is, is in the verdict.
     """
     plan = Plan.of(targets, [recipe] if isinstance(recipe, str) else recipe, max_batch)
-    args = check_args(example_inputs, "example_inputs")
+    refuse_scripted(model, "model")
+    call = Call.of(example_inputs, "example_inputs")
+    args = check_args(example_inputs, "example_inputs", call)
     name = type(model).__name__.lower()
     task = Task(
         name=name,
         source=f"{type(model).__module__}.{type(model).__qualname__}",
-        model=model,
+        model=call.positional(model),
         args=args,
-        calibration=None if calibration is None else collect(calibration, args, "calibration"),
-        evaluation=None if evaluate is None else collect(evaluate, args, "evaluate"),
+        call=call,
+        calibration=None if calibration is None else collect(calibration, args, "calibration", call=call),
+        evaluation=None if evaluate is None else collect(evaluate, args, "evaluate", call=call),
         score=None if metric is None else scores.of(metric, "metric=", higher_is_better),
     )
     if task.evaluation is None:
@@ -157,7 +162,8 @@ def export(
         reference=reference,
         score=task.score,
         threads=threads,
-        batches=batches.of(samples, reference, plan.max_batch, held.reference),
+        batches=batches.of(samples, reference, plan.max_batch, held.reference, program.outputs),
+        named=(program.inputs, program.outputs),
     )
     _ = standard.comparison  # a metric that cannot be had is told before anything is written
     calibrate = None if task.calibration is None else task.calibration.arguments

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import ExportedProgram
-from torch.utils import _pytree as pytree
 
+from edgepass import structure
+from edgepass.calling import Call
 from edgepass.errors import InputError, first_line
 from edgepass.judging.manifest import DataInfo, Metric
 from edgepass.judging.score import Score
@@ -76,6 +77,8 @@ class Task:
     source: str
     model: nn.Module | ExportedProgram
     args: tuple[Tensor, ...]
+    call: Call | None = None
+    """How its user calls the model, which takes `args`; None where that is the same."""
     calibration: Samples | None = None
     evaluation: Samples | None = None
     score: Score | None = None
@@ -145,20 +148,30 @@ class Task:
 
 def flatten(outputs: Any) -> list[Array]:
     """The tensors among a model's outputs, in order, as arrays."""
-    tensors = [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
+    tensors = [leaf for _, leaf in structure.leaves(outputs) if isinstance(leaf, Tensor)]
     if not tensors:
         raise ValueError("the model gives no tensor")
     # NumPy has no bfloat16, and float32 holds each of its values.
     return [(t.float() if t.dtype == torch.bfloat16 else t).numpy(force=True) for t in tensors]
 
 
-def check_args(args: Any, source: str) -> tuple[Tensor, ...]:
-    """`args` as a tuple of tensors; raises InputError for anything else."""
-    given = (args,) if isinstance(args, Tensor) else tuple(args) if isinstance(args, (tuple, list)) else (args,)
-    tensors = tuple(a for a in given if isinstance(a, Tensor))
-    if not tensors or len(tensors) != len(given):
-        kinds = ", ".join(type(a).__name__ for a in given if not isinstance(a, Tensor)) or "nothing"
-        raise InputError(f"{source} must give a tuple of tensors; it gives {kinds}")
+def refuse_scripted(model: Any, source: str) -> None:
+    """Raise InputError for a TorchScript module, of which torch.export sees nothing."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError(
+            f"{source} is a TorchScript module, which torch.export cannot look into; give the torch.nn.Module that it "
+            "was scripted or traced from, or build one of that class and load the weights into it, "
+            "module.load_state_dict(scripted.state_dict())"
+        )
+
+
+def check_args(args: Any, source: str, call: Call | None = None) -> tuple[Tensor, ...]:
+    """The tensors of `args`, in order, which are given as those of `call` are. Raises InputError for anything else."""
+    return check_tensors(call.row(args, source) if call else Call.of(args, source).tensors, source)
+
+
+def check_tensors(tensors: tuple[Tensor, ...], source: str) -> tuple[Tensor, ...]:
+    """`tensors`; raises InputError where a file can take no such thing."""
     for tensor in tensors:
         if tensor.device.type != "cpu" or tensor.layout != torch.strided:
             kind = tensor.device.type if tensor.device.type != "cpu" else "a sparse layout"
@@ -172,12 +185,17 @@ def check_args(args: Any, source: str) -> tuple[Tensor, ...]:
 
 
 def collect(
-    samples: Iterable[Any], args: tuple[Tensor, ...], source: str, say: Callable[[str], None] = lambda line: None
+    samples: Iterable[Any],
+    args: tuple[Tensor, ...],
+    source: str,
+    say: Callable[[str], None] = lambda line: None,
+    call: Call | None = None,
 ) -> Samples:
-    """Argument tuples, or pairs (arguments, target), as Samples. Shapes and dtypes must be those of `args`.
+    """Arguments as those of `call`, or pairs (arguments, target), as Samples. Shapes and dtypes must be as in `args`.
 
     Of a model with one argument a pair of tensors is it and its target, as data loaders give them.
     """
+    call = call or Call(args, {})
     rows: list[tuple[Tensor, ...]] = []
     targets: list[Array] = []
     if not isinstance(samples, Iterable):
@@ -188,8 +206,8 @@ def collect(
     stated = whole or _stated(samples)
     size, told, room = 0, time.monotonic(), memory.available()
     for sample in samples:
-        arguments, target = _split(sample, len(args))
-        rows.append(check_args(arguments, source))
+        arguments, target = _split(sample, call)
+        rows.append(check_args(arguments, source, call))
         size += sum(argument.nbytes for argument in rows[-1])
         if target is not None:
             targets.append(_target(target, source))
@@ -306,9 +324,9 @@ def natural(key: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", key)]
 
 
-def _split(sample: Any, count: int) -> tuple[Any, Any]:
-    pair = isinstance(sample, (tuple, list)) and len(sample) == 2
-    if pair and (isinstance(sample[0], (tuple, list)) or count == 1):
+def _split(sample: Any, call: Call) -> tuple[Any, Any]:
+    pair = isinstance(sample, (tuple, list)) and len(sample) == 2 and (call.is_plain or not call.fits(sample))
+    if pair and (isinstance(sample[0], (tuple, list, Mapping)) or len(call.args) == 1):
         return sample[0], sample[1]
     return sample, None
 

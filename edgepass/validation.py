@@ -73,7 +73,8 @@ def validate(
         reference=reference_outputs,
         score=scores.again(task.score, made) if made and metric is None else task.score,
         threads=threads,
-        batches=batches.of(samples, reference_outputs, max_batch, held.reference),
+        batches=batches.of(samples, reference_outputs, max_batch, held.reference, program.outputs),
+        named=(program.inputs, program.outputs),
     )
     bounds = bounds.over(gates.of(made.gates)) if made else bounds
 

@@ -17,13 +17,17 @@ from torch._ops import OpOverload
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule, Node
 from torch.fx.traceback import NodeSource
+from torch.utils import _pytree as pytree
 
+from edgepass import structure
 from edgepass.errors import CaptureError, first_line, listed
 from edgepass.exporters._canonical import restate
 from edgepass.exporters._canonical._fold import fold
 from edgepass.exporters._canonical._outputs import plain
 from edgepass.exporters._canonical._unused import drop
 
+COND = torch.ops.higher_order.cond
+BOTH = "a file computes both branches of torch.cond, and takes what one of them gives"
 CORE_NAMESPACES = ("aten", "prim", "prims", "quantized_decomposed", "_operator", "higher_order")
 
 
@@ -36,6 +40,7 @@ class Program:
     `max_batch`: upper bound of a dynamic first dimension; None when the batch is fixed.
     `notes`: what a reader of any file made of it should know.
     `bare`: the program before its canonical forms; None where it has none.
+    `inputs`, `outputs`: what the model calls its tensors.
     `changed`: a sentence on what torch.export did to the model; empty where it did nothing, or nobody has looked.
     """
 
@@ -45,6 +50,8 @@ class Program:
     max_batch: int | None = None
     notes: tuple[str, ...] = ()
     bare: ExportedProgram | None = None
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
     changed: str = ""
 
     @property
@@ -52,10 +59,10 @@ class Program:
         """What torch.export wants to hear about the batch."""
         return _dynamic(self.args, self.max_batch)
 
-    def retrace(self, module: nn.Module) -> ExportedProgram:
-        """A module that a stage made out of this program, as a program of the same shapes."""
+    def retrace(self, module: nn.Module, args: tuple[Tensor, ...] | None = None) -> ExportedProgram:
+        """A module that a stage made out of this program, as one of the same shapes; `args` are of other types."""
         with converting():
-            return torch.export.export(module, self.args, strict=False, dynamic_shapes=self.dynamic_shapes)
+            return torch.export.export(module, args or self.args, strict=False, dynamic_shapes=self.dynamic_shapes)
 
 
 def capture(
@@ -86,23 +93,44 @@ def capture(
             raise CaptureError("the batch of a program is what it was captured with; leave out --max-batch")
         exported = model
     else:
+        hook = model.eval().register_forward_hook(lambda module, args, outputs: structure.plain(outputs))
         try:
             with converting():
-                exported = torch.export.export(
-                    model.eval(), args, strict=False, dynamic_shapes=_dynamic(args, max_batch)
-                )
+                exported = torch.export.export(model, args, strict=False, dynamic_shapes=_dynamic(args, max_batch))
         except Exception as error:
             raise CaptureError(_explain(error, max_batch)) from None
+        finally:
+            hook.remove()
     if changed := _changed_buffers(exported):
         raise CaptureError(
             f"the model changes its buffer {', '.join(changed)} in forward, and a file that is run afresh keeps "
             "no state; make it an input and an output, or leave it out in evaluation mode"
         )
     dense(exported)
-    program = Program(exported=exported, args=args, keep=tuple(getattr(model, "keep_float", ())), max_batch=max_batch)
+    inputs, outputs = _names(exported)
+    program = Program(
+        exported=exported,
+        args=args,
+        keep=tuple(getattr(model, "keep_float", ())),
+        max_batch=max_batch,
+        inputs=inputs,
+        outputs=outputs,
+    )
     if formulas := _formulas(exported, decompositions or {}):
         program = replace(program, exported=program.retrace(_decomposed(exported, formulas)))
     return _canonical(program)
+
+
+def _names(exported: ExportedProgram) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What the tensors that a model takes and gives are called: its parameters, and the keys of its outputs."""
+    inputs = tuple(exported.graph_signature.user_inputs)
+    nodes: Any = exported.graph.output_node().args[0]  # with whatever buffers it changes in front
+    given = [node.meta["val"] if isinstance(node, Node) else node for node in nodes]
+    spec: Any = exported.call_spec.out_spec  # there is one of whatever was captured
+    tree = pytree.tree_unflatten(given[len(given) - spec.num_leaves :], spec)
+    paths = [path for path, leaf in structure.leaves(tree) if isinstance(leaf, Tensor)]
+    taken = structure.names([(str(name),) for name in inputs], "input")
+    return taken, structure.names(paths, "output", taken)
 
 
 def _canonical(program: Program) -> Program:
@@ -110,6 +138,7 @@ def _canonical(program: Program) -> Program:
     exported = program.exported
     try:
         module: GraphModule = exported.module()
+        said = [BOTH] if any(node.target is COND for graph in _graphs(module) for node in graph.graph.nodes) else []
         if restate(module):
             exported = program.retrace(module)
             module = exported.module()
@@ -121,7 +150,7 @@ def _canonical(program: Program) -> Program:
     except Exception as error:  # whatever torch raises for a formula that does not fit an operation it replaces
         return uncanonical(program, f"cannot be put into this model ({type(error).__name__}: {first_line(error)})")
     made = exported is not program.exported
-    return replace(program, exported=exported, notes=tuple(notes), bare=program.exported if made else None)
+    return replace(program, exported=exported, notes=(*said, *notes), bare=program.exported if made else None)
 
 
 def uncanonical(program: Program, why: str) -> Program:

@@ -1,17 +1,21 @@
 """What converters leave to be put right in the flatbuffer of a .tflite."""
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from graphlib import TopologicalSorter
 from typing import Any
 
 import numpy as np
 
+from edgepass.exporters._apart import Cut
 from edgepass.quantize import weights
 from edgepass.quantize.weights import Array
 
 # A per-channel hybrid FULLY_CONNECTED came with this version. Under a lower number, which ai-edge-quantizer leaves in
 # place, TFLite 2.14 loads the file and gives one and the same output for every input.
 HYBRID_PER_CHANNEL = 12
+NUMBERED = re.compile(rb"(?:args|output)_(\d+)")
 
 
 def raise_version(content: bytes) -> tuple[bytes, list[str]]:
@@ -91,6 +95,65 @@ def float_ends(content: bytes) -> bytes:
                 for maps, moved in ((signature.inputs, into), (signature.outputs, out)):
                     for entry in maps or ():
                         entry.tensorIndex = moved.get(entry.tensorIndex, entry.tensorIndex)
+    return _packed(model)
+
+
+def joined(content: bytes, cut: Cut) -> bytes:
+    """The file with its inputs and outputs as they were before its graph was cut."""
+    if not cut.copies and not cut.joints:
+        return content
+    model = _model(content)
+    graph = model.subgraphs[0]
+    inputs, outputs = [int(i) for i in graph.inputs], [int(i) for i in graph.outputs]
+    sources = [*(inputs[number] for number in cut.copies), *(outputs[number] for number in cut.joints)]
+    own = len(inputs) - len(sources)
+    meant = dict(zip(inputs[own:], sources, strict=True))
+    # A number that came back may have gone through as it is, once or more often.
+    one = {index: _last(meant, index) for index in meant}
+    graph.inputs = inputs[:own]
+    graph.outputs = [one.get(i, i) for i in outputs[: cut.outputs]]
+    for operator in graph.operators:
+        operator.inputs = [one.get(int(i), int(i)) for i in operator.inputs]
+    graph.operators = _in_order(graph)
+    for signature in model.signatureDefs or ():
+        if signature.subgraphIndex == 0:
+            signature.inputs = [entry for entry in signature.inputs if entry.tensorIndex not in one]
+            signature.outputs = [entry for entry in signature.outputs if _place(entry.name) < cut.outputs]
+            for entry in signature.outputs:
+                entry.tensorIndex = one.get(entry.tensorIndex, entry.tensorIndex)
+    return _packed(model)
+
+
+def _last(meant: Mapping[int, int], index: int) -> int:
+    while index in meant:
+        index = meant[index]
+    return index
+
+
+def _in_order(graph: Any) -> list[Any]:
+    """The operators of a graph, each behind those whose results it reads."""
+    makers = {int(index): number for number, operator in enumerate(graph.operators) for index in operator.outputs}
+    before = {
+        number: {makers[int(i)] for i in operator.inputs if int(i) in makers}
+        for number, operator in enumerate(graph.operators)
+    }
+    return [graph.operators[number] for number in TopologicalSorter(before).static_order()]
+
+
+def _place(name: bytes) -> int:
+    """The number in the name of an input or output, as litert-torch writes it; -1 without one."""
+    found = NUMBERED.fullmatch(name)
+    return int(found[1]) if found else -1
+
+
+def named(content: bytes, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
+    """The file with these names in its signature, in the place of args_0 and output_0, which are numbers."""
+    model = _model(content)
+    for signature in model.signatureDefs or ():
+        for entries, names in ((signature.inputs, inputs), (signature.outputs, outputs)):
+            for entry in entries or ():
+                if 0 <= (place := _place(entry.name)) < len(names):
+                    entry.name = names[place].encode()
     return _packed(model)
 
 

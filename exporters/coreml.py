@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 
 from edgepass import rewrites
 from edgepass.errors import not_imported
-from edgepass.exporters import Beyond, Job, Lowered, Spares
+from edgepass.exporters import Beyond, Job, Lowered, Spares, _integers
 from edgepass.quantize import weights
 from edgepass.quantize.pt2e import module_path
 from edgepass.quantize.recipe import Scheme
@@ -33,7 +33,7 @@ space = 1_400_000_000
 ATEN = torch.ops.aten
 REWRITES = (
     *("rms_norm", "recurrent", "alias", "copies", "windows", "remainders", "log_sigmoid", "pools", "variances"),
-    *("ordered", "bounds", "diagonal", "distances", "circular", "reciprocal"),
+    *("ordered", "bounds", "diagonal", "distances", "circular", "reciprocal", "booleans"),
 )
 MISTAKEN = (
     ATEN.where.ScalarSelf,  # asks the number beside a tensor to be of its type
@@ -60,6 +60,7 @@ def export(job: Job, path: Path) -> Lowered:
         raise not_imported(error, "coremltools", extra) from None
 
     program = job.program.exported if job.recipe.scheme != "static" else job.program.retrace(job.quantised(fold=True))
+    program = _integers.wide(job.program, program)
     program = rewrites.simpler(
         rewrites.apply(program, REWRITES),
         lambda node: node.target not in MISTAKEN and is_torch_fx_node_supported(node),
@@ -69,7 +70,7 @@ def export(job: Job, path: Path) -> Lowered:
         minimum_deployment_target=ct.target.iOS17,
         compute_precision=_precision(ct, job, program),
         inputs=_inputs(ct, job),
-        outputs=_outputs(ct, program),
+        outputs=_outputs(ct, program, job.program.outputs),
         skip_model_load=True,
     )
     if job.recipe.scheme == "weight-only":
@@ -107,15 +108,15 @@ def _inputs(ct: Any, job: Job) -> list[Any] | None:
     return [ct.TensorType(shape=(batch, *arg.shape[1:])) for arg in job.program.args]
 
 
-def _outputs(ct: Any, program: ExportedProgram) -> list[Any]:
-    """output_0, output_1 … of the model's own types, where coremltools would name them by whatever made them.
+def _outputs(ct: Any, program: ExportedProgram, names: Sequence[str]) -> list[Any]:
+    """By the model's own names and of its own types, where coremltools would name them by whatever made them.
 
     Left to itself it also makes the outputs of a float16 program float16.
     """
     nodes: Any = program.graph.output_node().args[0]
     values = [node.meta["val"] for node in nodes]
     types = [np.float32 if value.is_floating_point() else np.int32 for value in values]
-    return [ct.TensorType(name=f"output_{number}", dtype=dtype) for number, dtype in enumerate(types)]
+    return [ct.TensorType(name=name, dtype=dtype) for name, dtype in zip(names, types, strict=True)]
 
 
 def _int8_weights(model: Any, in_float: Sequence[Array]) -> Any:

@@ -41,7 +41,14 @@ def export(job: Job, path: Path) -> Lowered:
     except ImportError as error:
         raise not_imported(error, "onnx, onnxruntime or onnxscript", extra) from None
     program = _plain(_formatted(job))
-    converted: Any = torch.onnx.export(program, job.program.args, dynamo=True, verbose=False)
+    converted: Any = torch.onnx.export(
+        program,
+        job.program.args,
+        dynamo=True,
+        verbose=False,
+        input_names=job.program.inputs,
+        output_names=job.program.outputs,
+    )
     # The exporter transposes a weight anew for every layer that uses it; a loop would have one for each time round.
     DeduplicateInitializersPass(size_limit=sys.maxsize)(converted.model)
     model = converted.model_proto

@@ -8,9 +8,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from torch.fx import GraphModule
+
 from edgepass import rewrites
 from edgepass.errors import not_imported
-from edgepass.exporters import Beyond, Job, Lowered, Spares, _flatbuffer
+from edgepass.exporters import Beyond, Job, Lowered, Spares, _apart, _flatbuffer
 from edgepass.quantize.pt2e import CONVOLUTIONS, LOOKUPS, PRODUCTS, TRANSPOSED
 from edgepass.quantize.recipe import Scheme
 
@@ -40,15 +42,16 @@ def export(job: Job, path: Path) -> Lowered:
         raise not_imported(error, "litert-torch", extra) from None
     static = job.recipe.scheme == "static"
     program = job.program.retrace(job.quantised(fold=False)) if static else job.program.exported
-    module = rewrites.apply(program, REWRITES).module()
-    model = litert_torch.convert(module, job.program.args, quant_config=_static() if static else None)
+    module: GraphModule = rewrites.apply(program, REWRITES).module()
+    cut = _apart.apart(module, job.program.args) if static else _apart.Cut(args=job.program.args, outputs=0)
+    model = litert_torch.convert(module, cut.args, quant_config=_static() if static else None)
     content = bytes(model.model_content())
     notes: list[str] = []
     if static:
-        content = _flatbuffer.float_ends(content)
+        content = _flatbuffer.joined(_flatbuffer.float_ends(content), cut)
     elif job.recipe.scheme != "float32":
         content, notes = _post_training(content, job)
-    path.write_bytes(content)
+    path.write_bytes(_flatbuffer.named(content, job.program.inputs, job.program.outputs))
     return Lowered(notes=notes)
 
 

@@ -45,15 +45,20 @@ def to_float16(module: GraphModule, recipe: Recipe, keep_ops: Collection[OpOverl
             _cast_arguments(module, node, wanted[node], realised)
             if wanted[node] == torch.float16:
                 _ask_for_halves(node)
-            realised[node] = wanted[node]
+            realised[node] = torch.float32 if _is_of_integers(node) else wanted[node]
     module.graph.lint()
     module.recompile()
     return module
 
 
 def _dtype(node: Node, recipe: Recipe, keep_ops: Collection[OpOverload]) -> torch.dtype:
-    kept = node.op == "output" or node.target in keep_ops or recipe.keeps(module_path(node))
+    kept = node.op == "output" or node.target in keep_ops or recipe.keeps(module_path(node)) or _is_given_back(node)
     return torch.float32 if kept else torch.float16
+
+
+def _is_given_back(node: Node) -> bool:
+    """Whether it is an input that the model gives as it is, a state for one."""
+    return node.target is ATEN.clone.default and node.all_input_nodes[0].op == "placeholder"
 
 
 def _cast_arguments(module: GraphModule, node: Node, dtype: torch.dtype, realised: dict[Node, torch.dtype]) -> None:
@@ -85,6 +90,14 @@ def _ask_for_halves(node: Node) -> None:
     typed = schema is not None and any(argument.name == "dtype" for argument in schema.arguments)
     if typed and not node.all_input_nodes and _is_float(node):
         node.update_kwarg("dtype", torch.float16)
+
+
+def _is_of_integers(node: Node) -> bool:
+    """Whether it makes float32 of integers because torch does so unasked, as `image / 255` of uint8."""
+    values = [source.meta.get("val") for source in node.all_input_nodes]
+    integers = values and all(isinstance(v, torch.Tensor) and not v.dtype.is_floating_point for v in values)
+    asked = torch.float16 in (*node.args, *node.kwargs.values())
+    return bool(integers) and _is_float(node) and not asked
 
 
 def _held(argument: Any) -> Any:

@@ -107,16 +107,25 @@ def module_path(node: Node) -> str:
 
 
 def _quantizer() -> Any:
-    """ExecuTorch's quantiser, less its rewrite of scalars.
+    """ExecuTorch's quantiser, less its rewrite of scalars, and its joints of integers and truth values.
 
     It turns the scalar operands of every add and multiply into float tensors, integer index arithmetic included, after
     which an embedding fails with "tensors used as indices must be long"; no operation that we quantise has scalars.
+    Whatever is joined (`cat`) it gives a range, which only real numbers have.
     """
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
 
     class WeightedQuantizer(XNNPACKQuantizer):  # type: ignore[misc]  # executorch has no types
         def transform_for_annotation(self, model: GraphModule) -> GraphModule:
             return model
+
+        def annotate(self, model: GraphModule) -> GraphModule:
+            annotated: GraphModule = super().annotate(model)
+            for node in annotated.graph.nodes:
+                value = node.meta.get("val")
+                if isinstance(value, Tensor) and not value.is_floating_point():
+                    node.meta.pop("quantization_annotation", None)
+            return annotated
 
     return WeightedQuantizer
 

@@ -18,6 +18,8 @@ BASE = {"errors", "catalog", "judging.manifest", "judging.parity", "judging.figu
 ALLOWED = {
     "errors": set[str](),
     "catalog": {"errors"},
+    "structure": set[str](),
+    "calling": {"errors", "structure"},
     "judging.parity": {"errors"},
     "judging.figures": {"judging.parity"},
     "judging.manifest": {"errors", "judging.parity", "judging.figures"},
@@ -32,15 +34,16 @@ ALLOWED = {
     "judging.signing": {"errors", "staging", "judging.manifest"},
     "rewrites": {"errors", "catalog"},
     "quantize": BASE,
-    "exporters": BASE | {"rewrites", "quantize"},
+    "exporters": BASE | {"rewrites", "quantize", "structure"},
     "judging.metrics": {"errors", "runtimes"},
     "judging.score": {"errors", "catalog", "runtimes", "judging.manifest", "judging.metrics"},
-    "task": {"errors", "judging.manifest", "judging.score", "runtimes"},
+    "task": {"errors", "structure", "calling", "judging.manifest", "judging.score", "runtimes"},
     "judging": BASE | {"judging.files", "runtimes", "quantize", "task", "judging.metrics", "judging.score"},
     "report": {"errors", "staging", "judging.manifest", "judging.parity", "judging.figures"},
     "describing": BASE | {"runtimes", "models", "models.parts", "judging.files", "report", "task"},
     "pipeline": BASE
-    | {"runtimes", "quantize", "exporters", "judging", "judging.files", "judging.score", "report", "staging", "task"},
+    | {"runtimes", "quantize", "exporters", "judging", "judging.files", "judging.score", "report", "staging", "task"}
+    | {"calling"},
 }  # fmt: skip
 
 

@@ -42,6 +42,7 @@ class Batch:
     picked: NDArray[np.intp]
     reference: list[Array]
     alone: list[Array] | None
+    names: Sequence[str] = ()
 
     @property
     def rows(self) -> list[Array]:
@@ -55,14 +56,21 @@ def sizes(most: int) -> list[int]:
 
 
 def of(
-    samples: Samples, reference: list[Array], most: int | None, model: Callable[[Samples], list[Array]]
+    samples: Samples,
+    reference: list[Array],
+    most: int | None,
+    model: Callable[[Samples], list[Array]],
+    names: Sequence[str] = (),
 ) -> list[Batch]:
     """Every size but that of the samples; none of a batch that is fixed.
 
     Raises InputError where the model cannot be called so, or the largest batch is too large to try.
     """
     own = samples.inputs[0].shape[1] if most else None
-    return [_batch(samples, reference, size, own, model) for size in sizes(most) if size != own] if most and own else []
+    if not (most and own):
+        return []
+    made = (_batch(samples, reference, size, own, model) for size in sizes(most) if size != own)
+    return [replace(batch, names=names) for batch in made]
 
 
 def _batch(
@@ -97,8 +105,8 @@ def kept(batch: Batch, given: list[Array] | str, path: Path) -> AtBatch:
     if why:
         return AtBatch(size=batch.size, rows=len(batch.picked), reason=why)
     found = Conversion(
-        float32=expected.kept(batch.rows, outputs) if len(batch.rows[0]) > 1 else [],
-        float32_agreement=expected.agreed(batch.rows, outputs),
+        float32=expected.kept(batch.rows, outputs, batch.names) if len(batch.rows[0]) > 1 else [],
+        float32_agreement=expected.agreed(batch.rows, outputs, batch.names),
         samples=len(batch.picked),
     )
     return AtBatch(size=batch.size, rows=len(batch.picked), conversion=found)
@@ -126,12 +134,12 @@ def compare(
     alone = _picked(own, batch) if batch.alone is not None else None
     found = of_float.conversion if of_float and of_float.conversion else Conversion(samples=len(batch.picked))
     if alone is None and graph:
-        found = replace(found, excess=expected.excess(batch.rows, graph, outputs, scheme))
+        found = replace(found, excess=expected.excess(batch.rows, graph, outputs, scheme, batch.names))
     return AtBatch(
         size=batch.size,
         rows=len(batch.picked),
-        parity=parity.of(batch.rows, outputs),
-        alone=parity.of(batch.alone, alone) if batch.alone is not None and alone is not None else None,
+        parity=parity.of(batch.rows, outputs, batch.names),
+        alone=parity.of(batch.alone, alone, batch.names) if batch.alone is not None and alone is not None else None,
         apart=_apart(batch, alone, outputs, scheme) if alone else [],
         conversion=found,
     )
@@ -144,7 +152,7 @@ def _apart(batch: Batch, alone: list[Array], outputs: list[Array], scheme: Schem
     """
     width = () if scheme == "dynamic" else (batch.size,)
     rows, theirs, mine = ([y.reshape(-1, *width, *y.shape[1:]) for y in ys] for ys in (batch.rows, alone, outputs))
-    return expected.excess(rows, theirs, mine, scheme)
+    return expected.excess(rows, theirs, mine, scheme, batch.names)
 
 
 def notes(found: Sequence[AtBatch]) -> list[str]:

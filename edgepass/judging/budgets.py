@@ -34,7 +34,7 @@ def conversion(
         return Conversion(weights=values) if values else None
     reference, file = ([array[rows] for array in arrays] for arrays in (standard.reference, outputs))
     return Conversion(
-        excess=expected.excess(reference, graph, file, scheme_of(candidate)) if graph else [],
+        excess=expected.excess(reference, graph, file, scheme_of(candidate), standard.outputs) if graph else [],
         float32=list(yardstick.kept) if yardstick else [],
         float32_agreement=list(yardstick.agreed) if yardstick else [],
         samples=len(rows),

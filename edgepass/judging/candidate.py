@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepass.judging import expected, operations
+from edgepass.judging import expected, operations, parity
 from edgepass.judging.batches import Batch
 from edgepass.judging.comparison import Comparison, compare
 from edgepass.judging.expected import Expected
@@ -48,11 +48,23 @@ class Standard:
     threads: int = 1
     batches: Sequence[Batch] = ()
     """The other sizes of a batch that varies."""
+    named: tuple[Sequence[str], Sequence[str]] = ((), ())
+    """What the model calls its inputs and its outputs; nothing where it has no names for them."""
 
     @cached_property
     def comparison(self) -> tuple[Comparison | None, list[str]]:
         """The metric that files are held to, and what a reader should know of it. Raises InputError."""
-        return compare(self.score, self.samples, self.reference)
+        return compare(self.score, self.samples, self.reference, self.outputs)
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        """Their names."""
+        return self.named[0] or [f"input_{number}" for number in range(len(self.samples.inputs))]
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        """Their names."""
+        return self.named[1] or parity.names(len(self.reference))
 
     @property
     def rows(self) -> NDArray[np.intp]:

@@ -3,7 +3,7 @@
 Shapes: N samples, R resamplings.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -38,6 +38,7 @@ class Comparison:
     """Samples in a row that are resampled together."""
     reference: list[Array]
     float_measure: Measure
+    names: Sequence[str]
 
     def metric(self, outputs: list[Array]) -> Metric:
         """The file's value beside the reference's, the worst where it is not finite.
@@ -116,11 +117,13 @@ class Comparison:
         return resampling.interval(drop_R, found.drop, rows / self.overlap, found.reference)
 
     def _said(self) -> str:
-        which = "all outputs" if self.score.output == "all" else f"output_{self.score.output}"
+        which = "all outputs" if self.score.output == "all" else self.names[self.score.output]
         return f"{which}, {self.float_measure.reads}" if self.float_measure.reads else which
 
 
-def compare(score: Score | None, samples: Samples, reference: list[Array]) -> tuple[Comparison | None, list[str]]:
+def compare(
+    score: Score | None, samples: Samples, reference: list[Array], names: Sequence[str] = ()
+) -> tuple[Comparison | None, list[str]]:
     """The comparison by a metric, the default one where None is given, and what a reader should know of it.
 
     None where there are no targets, or no metric can be known. Raises InputError where the metric cannot be had.
@@ -152,7 +155,13 @@ def compare(score: Score | None, samples: Samples, reference: list[Array]) -> tu
             f"the metric {score.name} of the float32 model is {measure.value}; mend the metric or the targets"
         )
     made = Comparison(
-        score=score, truth=truth, batch=batch, overlap=samples.overlap, reference=rows, float_measure=measure
+        score=score,
+        truth=truth,
+        batch=batch,
+        overlap=samples.overlap,
+        reference=rows,
+        float_measure=measure,
+        names=names or [f"output_{n}" for n in range(len(reference))],
     )
     return made, [*_too_dear(made), *_no_better(made)]
 

@@ -94,36 +94,38 @@ def excess(
     graph: Sequence[Array],
     file: Sequence[Array],
     scheme: Scheme = "float32",
+    names: Sequence[str] = (),
 ) -> list[Excess]:
     """Noise power of the file over that of the graph: of each output, and of the slice nearest to its bound."""
     outputs: list[Excess] = []
     parts: list[Excess] = []
-    for number, (r, g, f) in enumerate(zip(reference, graph, file, strict=True)):
+    names = names or parity.names(len(reference))
+    for name, r, g, f in zip(names, reference, graph, file, strict=True):
         if not parity.is_exact(r):
-            whole, *rest = _excess(r, g, f, f"output_{number}", scheme)
+            whole, *rest = _excess(r, g, f, name, scheme)
             outputs.append(whole)
             parts.extend(rest)
     return outputs + sorted(parts, key=lambda part: part.ratio / part.bound)[-1:]
 
 
-def kept(reference: Sequence[Array], file: Sequence[Array]) -> list[Kept]:
+def kept(reference: Sequence[Array], file: Sequence[Array], names: Sequence[str] = ()) -> list[Kept]:
     """How well a float32 file keeps the float32 model: of each output, and of the slice nearest to its bound."""
     outputs: list[Kept] = []
     parts: list[Kept] = []
-    for number, (r, f) in enumerate(zip(reference, file, strict=True)):
+    for name, r, f in zip(names or parity.names(len(reference)), reference, file, strict=True):
         if not parity.is_exact(r):
             whole, *rest = (
                 Kept(name=part.name, centred_db=part.centred_db, bound_db=parity.reachable(FLOAT32_DB, part.ceiling_db))
-                for part in parity.slices(parity.powers(r, f), f"output_{number}")
+                for part in parity.slices(parity.powers(r, f), name)
             )
             outputs.append(whole)
             parts.extend(rest)
     return outputs + sorted(parts, key=lambda part: part.bound_db - part.centred_db)[-1:]
 
 
-def agreed(reference: Sequence[Array], file: Sequence[Array]) -> list[Agreement]:
+def agreed(reference: Sequence[Array], file: Sequence[Array], names: Sequence[str] = ()) -> list[Agreement]:
     """How a float32 file agrees with the float32 model in its outputs of integers, and in their worst slices."""
-    found = parity.of(reference, file).outputs
+    found = parity.of(reference, file, names).outputs
     return [each for output in found for each in (output.agreement, output.worst_agreement) if each]
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from edgepass.errors import InputError, listed
 from edgepass.judging.figures import duration, percent, size, three, times
-from edgepass.judging.manifest import AT_BATCH, CONVERSION, ArtifactRecord, AtBatch, Audit, Conversion, Metric, Outcome
+from edgepass.judging.manifest import CONVERSION, ArtifactRecord, AtBatch, Audit, Conversion, Metric, Outcome
 from edgepass.judging.parity import Parity
 
 Forms = tuple[Callable[[float], str], Callable[[float], str]]
@@ -86,7 +86,7 @@ def judge(record: ArtifactRecord, gates: Gates) -> tuple[Outcome, list[str]]:
     always = [
         *(_lost(parity) if parity else []),
         *(_conversion(record.conversion) if record.conversion else []),
-        *(f"{AT_BATCH.format(b.size)}{text}" for b in record.batches for text in _at(b, record, gates)),
+        *(f"{b.at}{text}" for b in record.batches for text in _at(b, record, gates)),
     ]
     failed = [text for outcome, text in checks if outcome == "fail"] + always
     unknown = [text for outcome, text in checks if outcome == "not-evaluated"]

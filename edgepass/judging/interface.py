@@ -1,4 +1,4 @@
-"""The interface: outputs as an app sees them in the file, beside what the model gives.
+"""The interface: inputs and outputs as an app sees them in the file, beside what the model takes and gives.
 
 A shape is the model's, but for a scalar, which some formats can only give as one element of a vector. A type may be
 narrower or wider of its kind, and is then told; whole numbers for fractions, or another order of axes, are another
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgepass.errors import ArtifactError
-from edgepass.judging.manifest import OutputSpec, TensorSpec
+from edgepass.judging.manifest import InputSpec, OutputSpec, TensorSpec
 from edgepass.runtimes import Array
 
 SCALARS = ((), (1,))
@@ -30,8 +30,19 @@ def outputs(declared: Sequence[TensorSpec], given: Sequence[Array], reference: S
     ]
 
 
+def inputs(declared: Sequence[TensorSpec], given: Sequence[Array]) -> list[InputSpec]:
+    """Every input of a file beside the arrays [samples, *input shape] that the model takes."""
+    return [
+        InputSpec(
+            name=spec.name, shape=_seen(spec.shape, x.shape[1:]), dtype=spec.dtype,
+            model_shape=x.shape[1:], model_dtype=str(x.dtype),
+        )
+        for spec, x in zip(declared, given, strict=False)
+    ]  # fmt: skip
+
+
 def notes(seen: Sequence[OutputSpec]) -> list[str]:
-    """A sentence for each output that an app sees in another shape or type than the model gives."""
+    """A sentence for each input or output that an app sees in another shape or type than the model's."""
     return [
         f"{o.name} is {o.dtype}{_text(o.shape)} in the file, {o.model_dtype}{_text(o.model_shape)} in the model"
         for o in seen

@@ -36,6 +36,22 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Varying:
+    """A dimension `axis` of inputs that may vary from `low` to `high`, in all of them together.
+
+    `input`: the name of the only one, where it is not of all that have it in the size that the first has.
+    """
+
+    axis: int
+    low: int = 1
+    high: int
+    input: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.input and f'{self.input}:'}{self.axis}={self.low}..{self.high}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class OutputSpec:
     """One output as an app sees it in the file, and what the model gives there. A dynamic dimension is null."""
 
@@ -44,6 +60,11 @@ class OutputSpec:
     dtype: str
     model_shape: tuple[int | None, ...]
     model_dtype: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec(OutputSpec):
+    """One input as an app gives it to the file, and what the model takes there. A dynamic dimension is null."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +96,8 @@ class ModelInfo:
     """The largest first dimension of the files' inputs, where it may vary from 1; null where it is fixed."""
     batch: int | None = None
     """That of the evaluation and golden samples, where it may vary."""
+    dynamic: list[Varying] = field(default_factory=list)
+    """The other dimensions of inputs that may vary."""
     captured: str = ""
     """What torch.export made of the model that it is not, so that files are held against that; empty where nothing."""
 
@@ -300,6 +323,8 @@ class Conversion:
 
 AT_BATCH = "at a batch of {}: "
 """How a reason begins that holds at a size only."""
+AT_SIZE = "at {} along dimension {}: "
+"""The same, of another dimension that varies."""
 CONVERSION = "conversion: "
 """How a reason begins, behind that, where converter or runtime changed something."""
 NOT_BELIEVED = "so this one is not believed"
@@ -310,8 +335,9 @@ NOT_BELIEVED = "so this one is not believed"
 class AtBatch:
     """A file whose batch may vary, called with `size` of the evaluation samples' rows at a time, `rows` in all.
 
-    `parity` and `conversion` as of the artifact. `alone`: the parity of the same rows at the batch of the evaluation
-    samples; null where the model does not treat each row by itself. Of these rows a bound asks no more than `alone`.
+    With `axis`, another dimension of its inputs is of that size, in `rows` calls. `parity` and `conversion` as of the
+    artifact. `alone`: the parity of the same rows at the batch of the evaluation samples; null where the model does not
+    treat each row by itself. Of these rows a bound asks no more than `alone`.
     """
 
     size: int
@@ -324,6 +350,12 @@ class AtBatch:
     conversion: Conversion | None = None
     reason: str = ""
     """Why the file gives nothing at this size."""
+    axis: int = 0
+
+    @property
+    def at(self) -> str:
+        """How a reason begins that holds here only."""
+        return AT_SIZE.format(self.size, self.axis) if self.axis else AT_BATCH.format(self.size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -366,6 +398,8 @@ class ArtifactRecord:
     """Things a reader should know that are not failures: int8 slower than fp32 here, a version that was raised …"""
     outputs: list[OutputSpec] = field(default_factory=list)
     """In the file's order, which is the model's; empty of a file that did not run."""
+    inputs: list[InputSpec] = field(default_factory=list)
+    """Likewise."""
     golden: str | None = None
     """Key prefix of this artifact's outputs in golden.safetensors."""
 

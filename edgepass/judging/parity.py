@@ -183,6 +183,11 @@ def of(references: Sequence[NDArray[Any]], actuals: Sequence[NDArray[Any]], name
     )
 
 
+def names(count: int) -> list[str]:
+    """What outputs are called that have no names of their own."""
+    return [f"output_{number}" for number in range(count)]
+
+
 def notes(found: Parity) -> list[str]:
     """A sentence on each output of which the samples tell nothing, or nothing of some of its slices."""
     return [

@@ -63,8 +63,8 @@ def manifest_of(
         model=ModelInfo(
             name=task.name,
             source=task.source,
-            inputs=[_spec(f"input_{i}", x, batch) for i, x in enumerate(standard.samples.inputs)],
-            outputs=[_spec(f"output_{j}", r, batch) for j, r in enumerate(standard.reference)],
+            inputs=[_spec(*named, batch) for named in zip(standard.inputs, standard.samples.inputs, strict=True)],
+            outputs=[_spec(*named, batch) for named in zip(standard.outputs, standard.reference, strict=True)],
             parameters=parameters,
             columns=list(task.columns),
             levels=list(task.levels),
@@ -84,7 +84,7 @@ def manifest_of(
         baselines=task.baselines,
         notes=[
             *([captured] if captured else []),
-            *sampling.notes(task.calibration, standard.samples),
+            *sampling.notes(task.calibration, standard.samples, standard.inputs),
             *standard.comparison[1],
             *next((parity.notes(record.parity) for record in records if record.parity), []),
             *too_few([record.metric for record in records if record.metric]),

@@ -1,6 +1,7 @@
 """What the samples that files are judged on cannot show: told from the data at hand."""
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,8 +16,9 @@ STILL = 1e-3
 """Of its level: a spread below that is hardly any."""
 
 
-def notes(calibration: Samples | None, evaluation: Samples) -> list[str]:
+def notes(calibration: Samples | None, evaluation: Samples, names: Sequence[str] = ()) -> list[str]:
     """A sentence for each: samples that repeat, that calibrated, that were trained on, or that vary too little."""
+    names = names or [f"input_{number}" for number in range(len(evaluation.inputs))]
     rows = _digests(evaluation)
     found = _repeated(rows)
     if evaluation.trained_on:
@@ -26,9 +28,9 @@ def notes(calibration: Samples | None, evaluation: Samples) -> list[str]:
             f"{shared} of {len(rows)} evaluation samples are calibration samples too, which flatters int8 files; "
             "give other evaluation data"
         )
-    for number, inputs in enumerate(evaluation.inputs):
+    for number, (name, inputs) in enumerate(zip(names, evaluation.inputs, strict=True)):
         before = None if calibration is None else calibration.inputs[number]
-        found += _spread(f"input_{number}", inputs, before)
+        found += _spread(name, inputs, before)
     return found
 
 

@@ -14,7 +14,6 @@ import numpy as np
 from edgepass.errors import InputError, first_line, one_line
 from edgepass.judging import gates
 from edgepass.judging.manifest import (
-    AT_BATCH,
     CONVERSION,
     GOLDEN,
     NOT_BELIEVED,
@@ -41,7 +40,7 @@ LATENCY, MEMORY = 10.0, 3.0
 """Factors within which a host that does other work may time and take."""
 RUNS = 20
 """The median of fewer runs is that host's noise, and is not held."""
-SIZED = re.compile(AT_BATCH.format(r"(\d+)"))
+SIZED = re.compile(r"at (a batch of )?\d+( along dimension \d+)?: ")
 
 
 def of_record(
@@ -142,11 +141,11 @@ def _unasked(said: ArtifactRecord, found: ArtifactRecord) -> Iterator[str]:
 
     What only an export has, the target's float32 file above all, is no ground for another verdict than its own.
     """
-    again = {batch.size: batch for batch in found.batches}
+    again = {batch.at: batch for batch in found.batches}
     for reason in said.reasons:
         text, asked, lost = reason, _asked(found.conversion), False
         if at := SIZED.match(reason):
-            batch = again.get(int(at[1]))
+            batch = again.get(at[0])
             text, lost = reason[at.end() :], batch is None
             asked = _asked(batch.conversion, batch.apart) if batch else []
         converted = text.startswith(CONVERSION) and not any(words in text for words in asked)
@@ -170,11 +169,11 @@ def _of_outputs(said: ArtifactRecord, found: ArtifactRecord, *, same_host: bool)
         yield from _of_parity("", said.parity, found.parity, same_host=same_host)
         if abs(said.parity.cosine - found.parity.cosine) > TOLERANCE:
             yield _differs("its cosine", f"{said.parity.cosine:.4f}", f"{found.parity.cosine:.4f}")
-    again = {batch.size: batch for batch in found.batches}
+    again = {batch.at: batch for batch in found.batches}
     for batch in said.batches:
-        before, now = batch.parity, again[batch.size].parity if batch.size in again else None
+        before, now = batch.parity, again[batch.at].parity if batch.at in again else None
         if before and now:
-            yield from _of_parity(f" at a batch of {batch.size}", before, now, same_host=same_host)
+            yield from _of_parity(f" {batch.at.removesuffix(': ')}", before, now, same_host=same_host)
     if said.ranking and found.ranking:
         old, new = ((r.flips, r.answers) for r in (said.ranking, found.ranking))
         yield from _of_counts("its classes that are others", old, new)

@@ -43,8 +43,8 @@ def measure_float(path: Path, runtime: str, standard: Standard) -> Yardstick:
         peak_bytes=measured.peak_bytes,
         p50_us=measured.latency.p50_us,
         p95_us=measured.latency.p95_us,
-        kept=expected.kept(reference, outputs) if len(rows) > 1 else (),
-        agreed=expected.agreed(reference, outputs),
+        kept=expected.kept(reference, outputs, standard.outputs) if len(rows) > 1 else (),
+        agreed=expected.agreed(reference, outputs, standard.outputs),
         batches=[batches.kept(b, given, path) for b, given in zip(standard.batches, measured.batches, strict=True)],
     )
 
@@ -97,7 +97,8 @@ def judge(
         contents = measured.contents
         assert contents is not None
         seen = interface.outputs(contents.outputs, measured.outputs, standard.reference)
-        record = replace(record, outputs=seen, **_bytes(path, contents))
+        taken = interface.inputs(contents.inputs, standard.samples.inputs)
+        record = replace(record, inputs=taken, outputs=seen, **_bytes(path, contents))
         outputs = interface.aligned(measured.outputs, standard.reference, path)
     except DeviceOnlyError as error:
         return _unrun(record, candidate, bounds, said(error, path, fresh=candidate.fresh)), []
@@ -109,7 +110,7 @@ def judge(
     varied = _batches(candidate, standard, outputs, measured, yardstick)
     record = replace(
         _holding(record, contents, candidate),
-        parity=parity.of(standard.reference, outputs),
+        parity=parity.of(standard.reference, outputs, standard.outputs),
         ranking=_ranking(standard, outputs),
         loss=budgets.loss(candidate, standard, outputs),
         conversion=budgets.with_operations(changed, candidate.graph, tensors, measured),
@@ -128,6 +129,7 @@ def judge(
             *contents.notes,
             *unmeasured,
             *batches.notes(varied),
+            *interface.notes(taken),
             *interface.notes(seen),
             *_slower(measured.latency, yardstick, candidate.recipe),
         ],
@@ -314,7 +316,7 @@ def _ranking(standard: Standard, outputs: list[Array]) -> Ranking | None:
     if len(axes) != 1:
         return None
     actual = by_row(outputs[number], comparison.batch)
-    return ranking.compare(truth.reference, actual, axes[0], f"output_{number}")
+    return ranking.compare(truth.reference, actual, axes[0], standard.outputs[number])
 
 
 def _slower(latency: Latency, yardstick: Yardstick | None, recipe: Recipe | None) -> list[str]:

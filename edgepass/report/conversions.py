@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from edgepass.errors import listed
 from edgepass.judging.figures import decibels, three, times
-from edgepass.judging.manifest import AT_BATCH, ArtifactRecord, Manifest, Operations, WeightValues
+from edgepass.judging.manifest import ArtifactRecord, Manifest, Operations, WeightValues
 from edgepass.judging.parity import SQNR_CAP_DB
 from edgepass.report.finding import Finding, Row, grouped
 
@@ -18,10 +18,10 @@ def changed(manifest: Manifest) -> Finding:
         kept = min((k for c in asked for k in c.float32), key=lambda k: k.centred_db - k.bound_db, default=None)
         weights = [c.weights for c in asked if c.weights]
         parts = [c.operations for c in asked if c.operations and c.operations.compared]
-        sizes = sorted({b.size for a in records for b in a.batches})
+        sizes = sorted({(b.axis, b.size, b.at) for a in records for b in a.batches})
         if excess is None and kept is None and not weights and not sizes:
             continue
-        wrong = [size for size in sizes if any(_fails_at(a, size) for a in records)]
+        wrong = [_size(axis, size) for axis, size, at in sizes if any(_fails_at(a, at) for a in records)]
         other = _others(weights) + _others(parts)
         noisy = excess is not None and excess.ratio > excess.bound
         bad = bool(other or wrong or noisy or (kept and kept.centred_db < kept.bound_db))
@@ -73,19 +73,26 @@ def _operations(manifest: Manifest) -> str:
 
 def _batches(manifest: Manifest) -> str:
     """How many rows were handed over at a time, and what fails at which."""
+    judged = [(a, b) for a in manifest.artifacts for b in a.batches]
     own = {manifest.model.batch} if manifest.model.batch else set()
-    sizes = sorted(own | {b.size for a in manifest.artifacts for b in a.batches})
-    wrong = [
-        f"{a.target} {a.recipe} at {b.size}" for a in manifest.artifacts for b in a.batches if _fails_at(a, b.size)
-    ]
-    if len(sizes) < 2:
+    sizes = sorted(own | {b.size for _, b in judged if not b.axis})
+    wrong = [f"{a.target} {a.recipe} at {_size(b.axis, b.size)}" for a, b in judged if _fails_at(a, b.at)]
+    rows = [f"Batches of {listed([str(size) for size in sizes], 4)} rows"] if len(sizes) > 1 else []
+    for axis in sorted({b.axis for _, b in judged if b.axis}):
+        lengths = sorted({b.size for _, b in judged if b.axis == axis})
+        rows.append(f"{'dimension' if rows else 'Dimension'} {axis} of {listed([str(n) for n in lengths], 4)}")
+    if not rows:
         return ""
     fails = f"{listed(wrong)} is not right" if wrong else "all hold"
-    return f"Batches of {listed([str(size) for size in sizes], 4)} rows were judged: {fails}."
+    return f"{' and '.join(rows)} were judged: {fails}."
 
 
-def _fails_at(record: ArtifactRecord, size: int) -> bool:
-    return any(reason.startswith(AT_BATCH.format(size)) for reason in record.reasons)
+def _size(axis: int, size: int) -> str:
+    return f"{size} along dimension {axis}" if axis else str(size)
+
+
+def _fails_at(record: ArtifactRecord, at: str) -> bool:
+    return any(reason.startswith(at) for reason in record.reasons)
 
 
 def _others(found: Sequence[WeightValues | Operations]) -> int:

@@ -39,7 +39,7 @@ def write(folder: Path) -> Path:
         conversions=conversions.changed(manifest),
         bounds=words.bounds(manifest),
         metrics=words.metrics(manifest),
-        seen=[(a, o) for a in manifest.artifacts for o in a.outputs if _unlike(o)],
+        seen=[(a, o) for a in manifest.artifacts for o in (*a.inputs, *a.outputs) if _unlike(o)],
         evidence=words.EVIDENCE,
         outputs_evidence=words.outputs_evidence,
         float_bytes=4 * manifest.model.parameters,
@@ -52,6 +52,6 @@ def write(folder: Path) -> Path:
     return path
 
 
-def _unlike(output: OutputSpec) -> bool:
-    """Whether an app sees another shape or number format than the model gives."""
-    return (output.shape, output.dtype) != (output.model_shape, output.model_dtype)
+def _unlike(end: OutputSpec) -> bool:
+    """Whether an app sees another shape or number format than the model takes or gives."""
+    return (end.shape, end.dtype) != (end.model_shape, end.model_dtype)

@@ -13,6 +13,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from edgepass import catalog, models, task
+from edgepass.calling import Call
 from edgepass.errors import InputError, UnknownNameError, expect_text
 from edgepass.judging import score as scores
 from edgepass.judging.manifest import Metric
@@ -258,31 +259,41 @@ def _pt2(path: Path) -> Task:
     seen = _child.inspect("eager", path)  # a broken or hostile archive is met by a child, not by this process
     program = load_program(path, seen.content_sha256)
     args, kwargs = program.example_inputs or ((), {})
-    if kwargs or not args:
-        raise InputError(
-            f"{path} was captured with keyword arguments, or with none; capture it with positional tensors"
-        )
-    return Task(name=path.stem, source=str(path), model=program, args=task.check_args(args, str(path)))
+    if not (args or kwargs):
+        raise InputError(f"{path} was captured without arguments, which a file cannot be; capture it with tensors")
+    call = Call(tuple(args), kwargs)
+    return Task(
+        name=path.stem,
+        source=str(path),
+        model=program if call.is_plain else call.positional(program.module()),
+        args=task.check_tensors(call.tensors, str(path)),
+        call=call,
+    )
 
 
 def _user_file(path: Path, function: str, model: str, *, data: bool, say: Say) -> Task:
     module = users_file.load_file(path)
     built = users_file.call(module, function, model)
+    task.refuse_scripted(built, model)
     if not isinstance(built, nn.Module):
         raise InputError(f"{model} gives a {type(built).__name__}; it must give a torch.nn.Module")
     if not hasattr(module, "get_args"):
         raise InputError(f"{path} has no get_args(); it must give the example arguments, a tuple of tensors")
-    args = task.check_args(users_file.call(module, "get_args", model), f"{path}:get_args")
+    example = users_file.call(module, "get_args", model)
+    call = Call.of(example, f"{path}:get_args")
+    args = task.check_args(example, f"{path}:get_args", call)
 
     def samples(name: str) -> Samples | None:
         given = data and hasattr(module, name)
-        return task.collect(users_file.samples(module, name, model), args, f"{path}:{name}", say) if given else None
+        found = users_file.samples(module, name, model) if given else ()
+        return task.collect(found, args, f"{path}:{name}", say, call) if given else None
 
     return Task(
         name=path.stem,
         source=model,
-        model=built,
+        model=call.positional(built),
         args=args,
+        call=call,
         calibration=samples("get_calibration_data"),
         evaluation=samples("get_eval_data"),
         get_metric=(lambda: users_file.call(module, "get_metric", model)) if hasattr(module, "get_metric") else None,
@@ -298,7 +309,7 @@ def _read(where: str, found: Task, model: str, say: Say) -> Samples:
     file, _, function = where.rpartition(":")
     if file.endswith(".py"):
         samples = users_file.samples(users_file.load_file(Path(file)), function, where)
-        return task.collect(samples, found.args, where, say)
+        return task.collect(samples, found.args, where, say, found.call)
     if not path.is_file():
         raise InputError(f"no file {where}; data may be .npz, .safetensors, .csv or file.py:function")
     if where.endswith((".csv", ".csv.gz")):

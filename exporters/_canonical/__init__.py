@@ -14,7 +14,18 @@ from torch.fx import GraphModule, Node
 from edgepass.exporters._canonical._constants import Constants
 
 Formula = Callable[..., Any]
-FORMS = ("padding", "transposed", "products", "factors", "filled", "hidden_rows", "one_step", "prelu", "bilinear")
+FORMS = (
+    "choice",
+    "padding",
+    "transposed",
+    "products",
+    "factors",
+    "filled",
+    "hidden_rows",
+    "one_step",
+    "prelu",
+    "bilinear",
+)
 """The first that fits is taken: a product with a weight is a linear layer before its factors are products."""
 
 

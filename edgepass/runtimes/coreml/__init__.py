@@ -106,7 +106,7 @@ class _Host:
         self.state = self.model.make_state() if self.model.get_spec().description.state else None
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
-        wrapped = [np.atleast_1d(x) for x in inputs]
+        wrapped = [np.atleast_1d(x.astype(np.int32) if x.dtype.kind in "iub" else x) for x in inputs]
         given = self.model.predict(dict(zip(self.inputs, wrapped, strict=True)), state=self.state)
         arrays = [np.asarray(given[name]) for name in self.outputs]
         return [a.astype(np.float32) if a.dtype == np.float16 else a for a in arrays]
