@@ -1,9 +1,9 @@
 """The whole story on one page: a model and a budget in, judged files out."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from edgepass.errors import (
     InputError,
     MissingExtraError,
     RefusedError,
+    first_line,
     together,
 )
 from edgepass.exporters import Job
@@ -37,7 +38,7 @@ from edgepass.quantize.recipe import Recipe
 from edgepass.quantize.sums import SumsInHalves
 from edgepass.report import page
 from edgepass.runtimes import Array, _memory
-from edgepass.task import Samples, Task, check_args, collect, refuse_scripted, stand_in
+from edgepass.task import FULL, Samples, Task, check_args, collect, refuse_scripted, stand_in
 
 TARGETS = ("executorch", "coreml", "tflite")
 RECIPE = "static_wi8_ai8"
@@ -102,6 +103,7 @@ def build(
     higher_is_better: bool | None = None,
     bounds: Gates | None = None,
     max_batch: int | None = None,
+    sequence: int | None = None,
     overwrite: bool = False,
 ) -> Manifest:
     """Export a torch.nn.Module, run and judge each written file, and leave all of it in the folder `out`.
@@ -113,6 +115,8 @@ def build(
     torchmetrics object, or a function of tensors (outputs [N, ...], targets [N, ...]) that says its direction, by
     (function, "higher" | "lower"), an attribute higher_is_better, or that argument; its attribute `output` may be the
     number of another output than the first, or "all" for a tuple.
+    sequence: of a model that changes its buffers, calls after which they begin anew in the data; None where they never
+    do.
     Raises InputError and its kin (see edgepass.errors), and MissingExtraError where no target asked for is installed;
     a failed gate, and a target that cannot take the model or is not installed beside one that is, is in the verdict.
     """
@@ -130,6 +134,7 @@ def build(
         calibration=None if calibration is None else collect(calibration, args, "calibration", call=call),
         evaluation=None if evaluate is None else collect(evaluate, args, "evaluate", call=call),
         score=None if metric is None else scores.of(metric, "metric=", higher_is_better),
+        sequence=sequence,
     )
     if task.evaluation is None:
         task = replace(task, evaluation=stand_in(task, 0))
@@ -151,10 +156,9 @@ def export(
     for recipe in plan.recipes:
         recipe.check_calibration(given=task.calibration is not None)
     out = out.absolute()  # the model's forward may change the working folder
-    samples = evaluation(task)
     say("capturing")
-    with _memory.bounded():
-        program = capture(task.model, task.args, decompositions=task.decompositions, max_batch=plan.max_batch)
+    task, program = captured(task, plan.max_batch)
+    samples = evaluation(task)
     say(f"running {task.name} in torch on {len(samples)} samples")
     held, program, reference = settle(task, program, samples)
     standard = Standard(
@@ -166,7 +170,7 @@ def export(
         named=(program.inputs, program.outputs),
     )
     _ = standard.comparison  # a metric that cannot be had is told before anything is written
-    calibrate = None if task.calibration is None else task.calibration.arguments
+    calibrate = calibration(task, program)
     with staging.folder(out, overwrite=overwrite) as folder:
         written = write(program, plan, task.name, folder, calibrate, say)
         yardsticks = _yardsticks(program, written, standard, folder, say)
@@ -183,7 +187,7 @@ def write(
     plan: Plan,
     name: str,
     folder: Path,
-    calibrate: Callable[[], list[tuple[Tensor, ...]]] | None,
+    calibrate: Callable[[], Iterable[tuple[Tensor, ...]]] | None,
     say: Say = lambda line: None,
 ) -> list[Candidate | ArtifactRecord]:
     """Convert: one quantised graph a recipe, one file a recipe and target; a record of failure where there is none.
@@ -288,6 +292,32 @@ def expectations(job: Job) -> Callable[[str], Expected]:
     return of
 
 
+def captured(task: Task, max_batch: int | None) -> tuple[Task, Program]:
+    """The program of a task, and the task with the state that it turns out to keep."""
+    with _memory.bounded():
+        program = capture(task.model, task.args, decompositions=task.decompositions, max_batch=max_batch)
+    return task.stateful(program.state, program.args[len(task.args) :]), program
+
+
+def calibration(task: Task, program: Program) -> Callable[[], Iterable[tuple[Tensor, ...]]] | None:
+    """The arguments to calibrate with, state as `program` comes to it call by call; None where there are none."""
+    samples = task.calibration
+    if samples is None or not samples.state:
+        return None if samples is None else samples.arguments
+    return partial(_carried, samples, program, task.source)
+
+
+def _carried(samples: Samples, program: Program, source: str) -> Iterator[tuple[Tensor, ...]]:
+    calls = 0
+    try:
+        for arguments, _ in samples.run(program.exported.module()):
+            yield arguments
+            calls += 1
+    except (RuntimeError, IndexError) as error:
+        why = f"raises {type(error).__name__} on calibration sample {calls}: {first_line(error)}"
+        raise InputError(f"{source} {why}{FULL}") from None
+
+
 def settle(task: Task, program: Program, samples: Samples) -> tuple[Task, Program, list[Array]]:
     """What files are held against, and its outputs: the model; or the captured program, where capture changed it.
 
@@ -296,13 +326,13 @@ def settle(task: Task, program: Program, samples: Samples) -> tuple[Task, Progra
     """
     reference = task.reference(samples)
     few = replace(samples, inputs=[x[:COMPARED] for x in samples.inputs], targets=None)
-    captured = replace(task, model=program.bare or program.exported, score=None, what="the captured program")
-    if apart := _apart([r[:COMPARED] for r in reference], captured.reference(few)):
-        task, reference = captured, captured.reference(samples)
+    bare = replace(task, model=program.bare or program.exported, score=None, what="the captured program")
+    if apart := _apart([r[:COMPARED] for r in reference], bare.reference(few)):
+        task, reference = bare, bare.reference(samples)
         program = replace(program, changed=CHANGED.format(apart))
     if program.bare is not None:
         try:
-            canonical = replace(captured, model=program.exported).reference(few)
+            canonical = replace(bare, model=program.exported).reference(few)
             apart = _apart([r[:COMPARED] for r in reference], canonical)
         except InputError as error:  # the bare program gives numbers, and this one none
             apart = str(error).partition(";")[0]  # what follows is advice to a user

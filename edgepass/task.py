@@ -3,7 +3,7 @@
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,10 +21,15 @@ from edgepass.judging.manifest import DataInfo, Metric
 from edgepass.judging.score import Score
 from edgepass.runtimes import Array
 from edgepass.runtimes import _memory as memory
+from edgepass.state import Explicit, restored
 
 SYNTHETIC_SAMPLES = 32
 MOST_SAMPLES, MOST_BYTES = 50_000, 4 << 30
 """Of what may have no end: a generator, or what gives more than its length says; a list may be longer."""
+FULL = "; its state may hold no more calls than these, then let it begin anew after so many with --sequence"
+"""Said of a model that raises in the midst of a sequence."""
+MOST_STATE = 1 << 30
+"""Bytes of state over all evaluation samples: what each call leaves is compared."""
 EVERY_S = 5.0
 """Between two words on how far reading has come."""
 
@@ -42,23 +47,59 @@ class Samples:
     """Whether the model is known to have been trained on them."""
     overlap: int = 1
     """Neighbours that have something in common, as windows of one series have; 1 where each stands alone."""
+    state: list[Array] = field(default_factory=list)
+    """What the state of the model begins with, where it keeps any; the samples are then one sequence of calls."""
+    length: int | None = None
+    """Calls after which it begins anew; None where it never does."""
+    whole: "Samples | None" = None
+    """What these were chosen from."""
 
     def __len__(self) -> int:
         return len(self.inputs[0])
 
     def arguments(self) -> list[tuple[Tensor, ...]]:
-        """The same as argument tuples."""
+        """The same as argument tuples, without state."""
         return [tuple(torch.from_numpy(x[i, ...]) for x in self.inputs) for i in range(len(self))]
 
+    def run(self, model: Callable[..., Any]) -> Iterator[tuple[tuple[Tensor, ...], list[Array]]]:
+        """Call `model` with each in order: its arguments, and the tensors that it gives.
+
+        One with state takes it as its last arguments, each call those that the last outputs of the one before became.
+        """
+        state = self.state
+        for number, own in enumerate(self.arguments()):
+            if self.length and number % self.length == 0:
+                state = self.state
+            arguments = (*own, *map(torch.from_numpy, state))
+            outputs = flatten(model(*arguments))
+            yield arguments, outputs
+            state = outputs[len(outputs) - len(state) :]
+
+    def rows(self, most: int | None) -> NDArray[np.intp]:
+        """Indices of at most that many: evenly spread from the first to the last, of a sequence the first ones."""
+        return np.arange(min(len(self), most or len(self))) if self.state else spread(len(self), most)
+
+    def sequence(self, state: Sequence[Array], length: int | None = None) -> "Samples":
+        """The same number of calls in a row, of a model that keeps `state`, from the first there is.
+
+        What each call gives hangs on those before, and how far back nobody knows: neighbours are taken to have
+        something in common over n^(1/3) calls, as blocks of a bootstrap should be long (Künsch 1989, theorem 3.3).
+        """
+        whole = self.whole or self
+        overlap = max(whole.overlap, round(len(self) ** (1 / 3)))
+        chosen = replace(whole, state=list(state), length=length, overlap=overlap)
+        return replace(chosen.spread(len(self)), whole=None)
+
     def spread(self, most: int | None) -> "Samples":
-        """At most that many of them, evenly spread from the first to the last."""
+        """At most that many of them, evenly spread from the first to the last; of a sequence the first ones."""
         if most is None or len(self) <= most:
             return self
-        rows = spread(len(self), most)
+        rows = self.rows(most)
         targets = None if self.targets is None else self.targets[rows]
         starts = None if self.starts is None else self.starts[rows]
-        overlap = max(1, -(-self.overlap * most // len(self)))
-        return replace(self, inputs=[x[rows] for x in self.inputs], targets=targets, starts=starts, overlap=overlap)
+        overlap = self.overlap if self.state else max(1, -(-self.overlap * most // len(self)))
+        chosen = replace(self, inputs=[x[rows] for x in self.inputs], targets=targets, starts=starts, overlap=overlap)
+        return replace(chosen, whole=self.whole or self)
 
     def info(self, role: str) -> DataInfo:
         """Hash and count, for the manifest."""
@@ -101,6 +142,10 @@ class Task:
     """Seconds between the rows of a forecaster's series."""
     scales: tuple[float, ...] = ()
     """What the errors of each series are counted in."""
+    state: tuple[str, ...] = ()
+    """Names of the buffers that the model keeps state in, its last arguments and outputs."""
+    sequence: int | None = None
+    """Calls after which that begins anew; None where it never does."""
 
     def __post_init__(self) -> None:
         """Raises InputError for calibration data that are no numbers: every range taken from them would be none."""
@@ -111,6 +156,31 @@ class Task:
                     f"the calibration data hold NaN or infinity in input {index} of {int(bad.sum())} of {len(array)} "
                     f"samples, first of {int(bad.argmax())}; mend the data"
                 )
+
+    def stateful(self, names: Sequence[str], initial: Sequence[Tensor]) -> "Task":
+        """The same with what the model keeps in the buffers `names` as arguments and outputs, and data in sequence.
+
+        Raises InputError where it keeps nothing, and sequences are asked for.
+        """
+        if not names and self.sequence:
+            raise InputError(f"{self.source} keeps no state from call to call; leave out --sequence")
+        if not names:
+            return self
+        state = [value.numpy() for value in initial]
+        held = sum(value.nbytes for value in state)
+        calls = len(self.evaluation) if self.evaluation else 0
+        if calls * held > MOST_STATE:
+            raise InputError(
+                f"{self.source} keeps {held / 2**20:.3g} MiB of state, of which {calls:,} evaluation samples would be "
+                f"{calls * held / 2**30:.3g} GiB; give {max(MOST_STATE // held, 1):,} or fewer, with --eval-samples"
+            )
+        return replace(
+            self,
+            model=Explicit(self.module, names).eval(),
+            calibration=self.calibration and self.calibration.sequence(state, self.sequence),
+            evaluation=self.evaluation and self.evaluation.sequence(state, self.sequence),
+            state=tuple(names),
+        )
 
     @property
     def module(self) -> nn.Module:
@@ -125,14 +195,12 @@ class Task:
         """
         module = self.module
         rows: list[list[Array]] = []
-        with torch.inference_mode():
-            for index, arguments in enumerate(samples.arguments()):
-                try:
-                    rows.append(flatten(module(*arguments)))
-                except (Exception, SystemExit) as error:
-                    raise InputError(
-                        f"{self.source} raises {type(error).__name__} on evaluation sample {index}: {first_line(error)}"
-                    ) from None
+        try:
+            with torch.inference_mode(), restored(module):
+                rows += (outputs for _, outputs in samples.run(module))
+        except (Exception, SystemExit) as error:
+            why = f"raises {type(error).__name__} on evaluation sample {len(rows)}: {first_line(error)}"
+            raise InputError(f"{self.source} {why}{FULL if self.state and rows else ''}") from None
         if len({tuple(y.shape for y in row) for row in rows}) > 1:
             raise InputError(f"{self.source} gives outputs of different shapes for samples of one shape; a file cannot")
         outputs = [np.ascontiguousarray(np.stack(column)) for column in zip(*rows, strict=True)]

@@ -8,7 +8,6 @@ import edgepass.exporters as exporters
 from edgepass import catalog, pipeline, source
 from edgepass.errors import InputError
 from edgepass.exporters import Job
-from edgepass.exporters._capture import capture
 from edgepass.judging import batches, files, gates, manifest, recording, standing
 from edgepass.judging import score as scores
 from edgepass.judging.candidate import Candidate, Standard
@@ -16,7 +15,7 @@ from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord, Manifest, Metric, Outcome
 from edgepass.judging.replay import replay
 from edgepass.quantize import recipe as recipes
-from edgepass.runtimes import Array, _memory
+from edgepass.runtimes import Array
 from edgepass.task import Task
 
 
@@ -65,8 +64,8 @@ def validate(
             f"{path} was made from {model}, which cannot be had here: {error}; or give --reference"
         ) from None
     max_batch = max_batch or (made.model.max_batch if made else None)
-    with _memory.bounded():
-        program = capture(task.model, task.args, decompositions=task.decompositions, max_batch=max_batch)
+    task = replace(task, sequence=task.sequence or (made.model.sequence if made else None))
+    task, program = pipeline.captured(task, max_batch)
     held, program, reference_outputs = pipeline.settle(task, program, samples := pipeline.evaluation(task))
     standard = Standard(
         samples=samples,
@@ -85,7 +84,7 @@ def validate(
         known = target in catalog.names("targets")
         # How static int8 rounds weights follows sums over calibration data, which another host adds in another order.
         exact = before is not None and chosen is not None and chosen.scheme != "static"
-        job = Job(program, chosen, task.calibration.arguments if task.calibration else None) if chosen else None
+        job = Job(program, chosen, pipeline.calibration(task, program)) if chosen else None
         return Candidate(
             path=file,
             target=target,

@@ -1,7 +1,7 @@
 """Exporters: what writes an artifact. One target per file; each file *is* a Target."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -49,7 +49,7 @@ class Job:
         self,
         program: Program,
         recipe: Recipe,
-        calibration: Callable[[], list[tuple[Tensor, ...]]] | None = None,
+        calibration: Callable[[], Iterable[tuple[Tensor, ...]]] | None = None,
     ) -> None:
         self.program = program
         self.recipe = recipe.keeping(program.keep)
@@ -75,11 +75,10 @@ class Job:
         if self.recipe.scheme != "static":  # nothing to calibrate, and a dynamic graph does not survive copying
             return pt2e.convert(pt2e.prepare(self.graph(), self.recipe, [self.program.args]), fold=fold)
         if self._prepared is None:
-            samples = self._calibration() if self._calibration else []
             graph = self.graph()
-            if self.recipe.rounding == "gptq" and samples:
-                round_weights(graph, self.recipe, samples)
-            self._prepared = pt2e.prepare(graph, self.recipe, samples)
+            if self.recipe.rounding == "gptq" and self._calibration:
+                round_weights(graph, self.recipe, self._calibration())
+            self._prepared = pt2e.prepare(graph, self.recipe, self._calibration() if self._calibration else None)
         return pt2e.convert(copy.deepcopy(self._prepared), fold=fold)
 
     def realised(self, beyond: frozenset[OpOverload] = frozenset()) -> GraphModule:

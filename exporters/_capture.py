@@ -20,14 +20,19 @@ from torch.fx.traceback import NodeSource
 from torch.utils import _pytree as pytree
 
 from edgepass import structure
-from edgepass.errors import CaptureError, first_line, listed
+from edgepass.errors import CaptureError, EdgepassError, first_line, listed
 from edgepass.exporters._canonical import restate
 from edgepass.exporters._canonical._fold import fold
 from edgepass.exporters._canonical._outputs import plain
 from edgepass.exporters._canonical._unused import drop
+from edgepass.exporters._state import INPUT, OUTPUT, changed, explicit
 
 COND = torch.ops.higher_order.cond
 BOTH = "a file computes both branches of torch.cond, and takes what one of them gives"
+OF_ONE_BATCH = (
+    "the model keeps state from call to call, of a size that cannot vary with the batch; leave out --max-batch, and "
+    "let get_args() have the batch that the app will have"
+)
 CORE_NAMESPACES = ("aten", "prim", "prims", "quantized_decomposed", "_operator", "higher_order")
 
 
@@ -36,6 +41,8 @@ class Program:
     """A captured model: float32, in ATen operations only.
 
     `args`: the example arguments; they fix every shape but a dynamic batch.
+    `state`: names of the buffers whose values are the last of the arguments, as they begin, and the last of the
+    outputs, as they go on; see _state.py.
     `keep`: modules that the model itself wants kept in float32, whatever the recipe.
     `max_batch`: upper bound of a dynamic first dimension; None when the batch is fixed.
     `notes`: what a reader of any file made of it should know.
@@ -53,16 +60,11 @@ class Program:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     changed: str = ""
-
-    @property
-    def dynamic_shapes(self) -> tuple[Any, ...] | None:
-        """What torch.export wants to hear about the batch."""
-        return _dynamic(self.args, self.max_batch)
+    state: tuple[str, ...] = ()
 
     def retrace(self, module: nn.Module, args: tuple[Tensor, ...] | None = None) -> ExportedProgram:
         """A module that a stage made out of this program, as one of the same shapes; `args` are of other types."""
-        with converting():
-            return torch.export.export(module, args or self.args, strict=False, dynamic_shapes=self.dynamic_shapes)
+        return _exported(module, args or self.args, self.max_batch)
 
 
 def capture(
@@ -86,8 +88,9 @@ def capture(
             f"every argument needs a first dimension, and argument {single[0]} is a single number, so no batch can "
             "vary; give it one, or leave out --max-batch"
         )
+    varied = args
     if max_batch is not None:  # torch.export takes a dimension of 1 for one that is always 1
-        args = tuple(arg.repeat(2, *(1 for _ in arg.shape[1:])) if len(arg) == 1 else arg for arg in args)
+        varied = tuple(arg.repeat(2, *(1 for _ in arg.shape[1:])) if len(arg) == 1 else arg for arg in args)
     if isinstance(model, ExportedProgram):
         if max_batch is not None:
             raise CaptureError("the batch of a program is what it was captured with; leave out --max-batch")
@@ -95,19 +98,30 @@ def capture(
     else:
         hook = model.eval().register_forward_hook(lambda module, args, outputs: structure.plain(outputs))
         try:
-            with converting():
-                exported = torch.export.export(model, args, strict=False, dynamic_shapes=_dynamic(args, max_batch))
+            exported = _exported(model, varied, max_batch)
         except Exception as error:
+            if max_batch is not None:
+                _refuse_state(model, args)
             raise CaptureError(_explain(error, max_batch)) from None
         finally:
             hook.remove()
-    if changed := _changed_buffers(exported):
-        raise CaptureError(
-            f"the model changes its buffer {', '.join(changed)} in forward, and a file that is run afresh keeps "
-            "no state; make it an input and an output, or leave it out in evaluation mode"
-        )
-    dense(exported)
     inputs, outputs = _names(exported)
+    args, state = varied, dict[str, Tensor]()
+    if changed(exported):
+        if max_batch is not None:
+            raise CaptureError(OF_ONE_BATCH)
+        try:
+            with converting():
+                module, state = explicit(exported)
+        except EdgepassError:
+            raise
+        except Exception as error:
+            raise CaptureError(_explain(error, max_batch)) from None
+        args = (*args, *state.values())
+        exported = _exported(module, args, None)
+        inputs += structure.names([(INPUT + name,) for name in state], "state", inputs + outputs)
+        outputs += structure.names([(OUTPUT + name,) for name in state], "state", inputs + outputs)
+    dense(exported)
     program = Program(
         exported=exported,
         args=args,
@@ -115,10 +129,26 @@ def capture(
         max_batch=max_batch,
         inputs=inputs,
         outputs=outputs,
+        state=tuple(state),
     )
     if formulas := _formulas(exported, decompositions or {}):
         program = replace(program, exported=program.retrace(_decomposed(exported, formulas)))
     return _canonical(program)
+
+
+def _exported(model: nn.Module, args: tuple[Tensor, ...], max_batch: int | None) -> ExportedProgram:
+    with converting():
+        return torch.export.export(model, args, strict=False, dynamic_shapes=_dynamic(args, max_batch))
+
+
+def _refuse_state(model: nn.Module, args: tuple[Tensor, ...]) -> None:
+    """Raise CaptureError for a model that keeps state, where its batch was asked to vary, and that has failed."""
+    try:
+        keeps = changed(_exported(model, args, None))
+    except Exception:  # it fails anyhow, and for another reason
+        return
+    if keeps:
+        raise CaptureError(OF_ONE_BATCH)
 
 
 def _names(exported: ExportedProgram) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -253,33 +283,6 @@ def _refuse_doubles(model: nn.Module | ExportedProgram, args: tuple[Tensor, ...]
         )
 
 
-def _changed_buffers(exported: ExportedProgram) -> list[str]:
-    """Buffers that some operation writes to, by a view too; in the captured form they are not yet in the signature."""
-    signature = exported.graph_signature
-    return sorted(
-        {
-            signature.inputs_to_buffers[argument.name]
-            for node in exported.graph.nodes
-            if isinstance(node.target, OpOverload) and node.target._schema.is_mutable
-            for argument in map(_viewed, node.all_input_nodes[:1])
-            if argument.name in signature.inputs_to_buffers
-        }
-        | set(signature.buffers_to_mutate.values())
-    )
-
-
-def _viewed(node: Node) -> Node:
-    """What a node is a view of, or itself; a cast to another type and a copy that has to be made are none."""
-    while isinstance(node.target, OpOverload) and node.all_input_nodes:
-        source, schema = node.all_input_nodes[0], node.target._schema
-        aliases = schema.is_mutable or any(a.alias_info is not None for a in schema.arguments[:1])
-        types = [n.meta["val"].dtype for n in (source, node) if isinstance(n.meta.get("val"), Tensor)]
-        if not aliases or len(set(types)) != 1:
-            break
-        node = source
-    return node
-
-
 def _formulas(
     exported: ExportedProgram, table: Mapping[OpOverload, Callable[..., Any]]
 ) -> dict[OpOverload, Callable[..., Any]]:
@@ -342,7 +345,7 @@ def _explain(error: Exception, max_batch: int | None) -> str:
     frames = [
         f
         for f in traceback.extract_tb(error.__traceback__)
-        if not f.filename.startswith((torch_home, "<")) and Path(f.filename) != Path(__file__)
+        if not f.filename.startswith((torch_home, "<")) and Path(f.filename).parent != Path(__file__).parent
     ]
     where = f" at {frames[-1].filename}:{frames[-1].lineno}, `{frames[-1].line}`" if frames else ""
     name = type(error).__name__

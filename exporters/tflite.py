@@ -31,7 +31,7 @@ sums_in_halves = False
 dynamic_batch = "litert-torch converts fixed shapes only"
 space = 2_800_000_000
 
-REWRITES = ("rms_norm", "activations", "expand", "transposed")
+REWRITES = ("rms_norm", "activations", "expand", "transposed", "powers")
 
 
 def export(job: Job, path: Path) -> Lowered:

@@ -6,7 +6,7 @@ XNNPACKQuantizer's, the only ones that all four converters take with equal accur
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -38,7 +38,7 @@ FLOOR = 1e-9
 FUSED = {ATEN.relu.default, ATEN.relu_.default, ATEN.hardtanh.default, ATEN.hardtanh_.default}
 
 
-def prepare(module: GraphModule, recipe: Recipe, calibration: Sequence[tuple[Tensor, ...]] | None) -> GraphModule:
+def prepare(module: GraphModule, recipe: Recipe, calibration: Iterable[tuple[Tensor, ...]] | None) -> GraphModule:
     """`module` with observers in, calibrated, ready for `convert`.
 
     calibration: argument tuples of the captured shapes. A static recipe needs real ones; any other needs one of any

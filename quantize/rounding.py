@@ -9,7 +9,7 @@ float tensors that happen to lie on the int8 grid, so every target that rounds t
 Letters: R rows (outputs), C columns (inputs), S samples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ DAMPING = 0.01
 """Added to the diagonal of the inputs' second moments, as a share of its mean; the paper's choice."""
 
 
-def round_weights(module: GraphModule, recipe: Recipe, samples: Sequence[tuple[Tensor, ...]]) -> None:
+def round_weights(module: GraphModule, recipe: Recipe, samples: Iterable[tuple[Tensor, ...]]) -> None:
     """Put the linear weights that the recipe quantises onto their int8 grid, by the inputs seen in `samples`."""
     linears = [
         node

@@ -83,6 +83,12 @@ def data(command: Command) -> Command:
         metavar="NAME",
         help="See `edgepass list metrics`; or file.py:get_metric. [default: told by the data]",
     )(command)
+    command = click.option(
+        "--sequence",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Calls after which a model's state begins anew in the data. [default: never]",
+    )(command)
     most = click.option(
         "--eval-samples", type=click.IntRange(1), help="At most that many, spread evenly. [default: all]"
     )
@@ -102,6 +108,7 @@ def task(model: str, options: dict[str, Any], say: Callable[[str], None], before
         seed=options["seed"],
         metric=options["metric"],
         higher_is_better=options["higher_is_better"],
+        sequence=options["sequence"],
         before=before,
         say=say,
     )

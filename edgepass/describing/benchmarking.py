@@ -119,7 +119,8 @@ def _inputs(file: Path, runtime: str) -> list[Array]:
             raise InputError(
                 f"{golden} holds no inputs, as input_0, to time {file.name} on; export again, or take it away"
             )
-        return [x[:1] for x in inputs]
+        state = [tensors[key] for key in sorted(tensors, key=natural) if key.startswith("state_")]
+        return [*(x[:1] for x in inputs), *(x[None] for x in state)]
     return _zeros(file, _child.inspect(runtime, file).inputs)
 
 

@@ -19,7 +19,7 @@ from edgepass.quantize.audit import Requested
 from edgepass.quantize.recipe import Recipe
 from edgepass.quantize.weights import Stated
 from edgepass.runtimes import Array
-from edgepass.task import Samples, spread
+from edgepass.task import Samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +54,21 @@ class Standard:
     @cached_property
     def comparison(self) -> tuple[Comparison | None, list[str]]:
         """The metric that files are held to, and what a reader should know of it. Raises InputError."""
-        return compare(self.score, self.samples, self.reference, self.outputs)
+        return compare(self.score, self.samples, self.own(self.reference), self.outputs)
+
+    def own(self, outputs: list[Array]) -> list[Array]:
+        """The outputs that are the model's own, without its state, which comes last."""
+        return outputs[: len(outputs) - len(self.samples.state)]
+
+    @property
+    def arguments(self) -> list[Array]:
+        """What files are called with, [samples, ...] each; of the state what it begins with, alone."""
+        return [*self.samples.inputs, *(x[None] for x in self.samples.state)]
 
     @property
     def inputs(self) -> Sequence[str]:
         """Their names."""
-        return self.named[0] or [f"input_{number}" for number in range(len(self.samples.inputs))]
+        return self.named[0] or [f"input_{number}" for number in range(len(self.arguments))]
 
     @property
     def outputs(self) -> Sequence[str]:
@@ -69,7 +78,7 @@ class Standard:
     @property
     def rows(self) -> NDArray[np.intp]:
         """Of the samples, those that graphs and float32 files are run on."""
-        return spread(len(self.samples), expected.ROWS)
+        return self.samples.rows(expected.ROWS)
 
 
 @dataclass(frozen=True, kw_only=True)

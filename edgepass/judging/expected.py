@@ -46,7 +46,7 @@ from edgepass.judging.parity import Agreement, Reals
 from edgepass.judging.weights import are_halves
 from edgepass.quantize.recipe import Scheme
 from edgepass.runtimes import Array
-from edgepass.task import Samples, flatten
+from edgepass.task import Samples
 
 ROWS = 64
 """Evaluation samples, evenly spread, on which graphs and float32 files are run."""
@@ -81,7 +81,7 @@ class Expected:
             try:
                 graph = self._graph()
                 with torch.no_grad():
-                    rows = [flatten(graph(*arguments)) for arguments in samples.arguments()]
+                    rows = [outputs for _, outputs in samples.run(graph)]
                 self._outputs[size] = [np.stack(column) for column in zip(*rows, strict=True)]
             except Exception as error:  # whatever torch raises for an operation that it lacks in this number format
                 self._outputs[size] = []

@@ -68,6 +68,22 @@ class InputSpec(OutputSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StateSpec:
+    """A buffer that the model changes in every call: an input and an output of the files, which keep nothing.
+
+    The first call takes `initial` for all of it, or `state_0` … of the golden samples where that is null; every other
+    call takes as `input` what `output` was in the call before. Both are names of the model's inputs and outputs.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    input: str
+    output: str
+    initial: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelInfo:
     """The reference model: what was exported."""
 
@@ -100,6 +116,10 @@ class ModelInfo:
     """The other dimensions of inputs that may vary."""
     captured: str = ""
     """What torch.export made of the model that it is not, so that files are held against that; empty where nothing."""
+    state: list[StateSpec] = field(default_factory=list)
+    """What it keeps from call to call, in the order of its last inputs and outputs; samples are then one sequence."""
+    sequence: int | None = None
+    """Calls after which that began anew when files were judged; null where it never did."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 
 from edgepass.errors import first_line
+from edgepass.judging import expected
 from edgepass.judging.manifest import Operations
 from edgepass.quantize.pt2e import module_path
 from edgepass.runtimes import Array
 from edgepass.runtimes._cut import Step
-from edgepass.task import Samples, flatten
+from edgepass.task import Samples, spread
 
 ROWS = 4
 """Evaluation samples on which parts are compared: a wrong one is wrong on nearly all of its elements."""
@@ -48,6 +49,8 @@ class Tensors:
     """Less their zero points, [samples, ...] each."""
     outputs: list[Array]
     output_names: list[str]
+    arguments: list[Array]
+    """On which, [samples, ...] each, state too."""
 
 
 class Graph:
@@ -67,7 +70,7 @@ class Graph:
             try:
                 graph = self._graph()
                 assert isinstance(graph, GraphModule)
-                self._tensors = _tensors(graph, samples.spread(ROWS))
+                self._tensors = _tensors(graph, samples.spread(expected.ROWS if samples.state else ROWS))
             except Exception as error:  # whatever torch raises for an operation that it lacks
                 self.note = f"torch cannot run the recipe's own graph: {first_line(error)}"
         return self._tensors
@@ -110,25 +113,30 @@ class _Recorder(Interpreter):
 
 
 def _tensors(graph: GraphModule, samples: Samples) -> Tensors | None:
+    recorder = _Recorder(graph)
     kept: dict[Node, list[NDArray[np.int32]]] = {}
     rows: list[list[Array]] = []
+    given: list[list[Array]] = []
+    picked = spread(len(samples), ROWS)
     with torch.no_grad():
-        for arguments in samples.arguments():
-            recorder = _Recorder(graph)
-            rows.append(flatten(recorder.run(*arguments)))
-            for node, value in recorder.kept.items():
-                kept.setdefault(node, []).append(value.numpy())
+        for number, (arguments, outputs) in enumerate(samples.run(recorder.run)):
+            if number in picked:
+                rows.append(outputs)
+                given.append([argument.numpy() for argument in arguments])
+                for node, value in recorder.kept.items():
+                    kept.setdefault(node, []).append(value.numpy())
     if not kept:
         return None
-    outputs = [np.stack(column) for column in zip(*rows, strict=True)]
+    stacked, fed = ([np.stack(column) for column in zip(*values, strict=True)] for values in (rows, given))
     (ends,) = graph.graph.output_node().args
     nodes = [node for node in _flat(ends) if isinstance(node, Node)]
     return Tensors(
         names=[_name(node) for node in kept],
         scales=[float(node.args[1]) for node in kept],  # type: ignore[arg-type]  # a number, in every such graph
         values=[np.ascontiguousarray(np.stack(values)) for values in kept.values()],
-        outputs=outputs,
-        output_names=[_name(node) for node in nodes] if len(nodes) == len(outputs) else [],
+        outputs=stacked,
+        output_names=[_name(node) for node in nodes] if len(nodes) == len(stacked) else [],
+        arguments=fed,
     )
 
 

@@ -205,8 +205,8 @@ def _constant(output: OutputParity) -> list[tuple[str, str]]:
 
 
 def is_exact(array: NDArray[Any]) -> bool:
-    """Whether such an output is judged by agreement: integers and truth values."""
-    return array.dtype.kind in "iub"
+    """Whether such an output is judged by agreement: integers and truth values. int8 holds rounded numbers."""
+    return array.dtype.kind in "iub" and array.dtype != np.int8
 
 
 def powers(reference: NDArray[Any], actual: NDArray[Any]) -> Powers:
@@ -224,7 +224,8 @@ def _powers(reference: NDArray[Any], actual: NDArray[Any]) -> tuple[Reals, Reals
     finite = np.isfinite(r)
     r = np.where(finite, r, 0.0)
     centred = np.where(finite, r - r.sum(0) / np.maximum(finite.sum(0), 1), 0.0)
-    unit = np.spacing(np.abs(r).astype(reference.dtype if reference.dtype.itemsize < 8 else np.float32))
+    narrow = reference.dtype.kind == "f" and reference.dtype.itemsize < 8
+    unit = np.spacing(np.abs(r).astype(reference.dtype if narrow else np.float32))
     squares = np.square(centred), _noise(reference, actual), np.square(r), np.square(unit.astype(np.float64))
     signal, noise, level, resolution = (square.sum(0) for square in squares)
     return signal, noise, level, resolution

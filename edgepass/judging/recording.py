@@ -1,5 +1,6 @@
 """From what was judged to the manifest and the golden samples beside it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -7,13 +8,15 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
+from edgepass.errors import listed
 from edgepass.judging import gates, host, manifest, parity, sampling
 from edgepass.judging.candidate import Standard
 from edgepass.judging.comparison import too_few
+from edgepass.judging.figures import number
 from edgepass.judging.gates import Gates
-from edgepass.judging.manifest import ArtifactRecord, Manifest, ModelInfo, TensorSpec
+from edgepass.judging.manifest import ArtifactRecord, Manifest, ModelInfo, StateSpec, TensorSpec
 from edgepass.runtimes import Array
-from edgepass.task import Samples, Task, spread
+from edgepass.task import Samples, Task
 
 GOLDEN_SAMPLES = 4
 PACKAGES = (
@@ -24,8 +27,9 @@ PACKAGES = (
 
 def golden(standard: Standard, judged: list[tuple[ArtifactRecord, list[Array]]]) -> dict[str, Array]:
     """A few samples with every output of the model and of each file whose record has a key for them."""
-    rows = spread(len(standard.samples), GOLDEN_SAMPLES)
-    tensors = {f"input_{i}": x[rows] for i, x in enumerate(standard.samples.inputs)}
+    rows = standard.samples.rows(min(GOLDEN_SAMPLES, standard.samples.length or GOLDEN_SAMPLES))
+    tensors = {f"state_{i}": x for i, x in enumerate(standard.samples.state)}
+    tensors |= {f"input_{i}": x[rows] for i, x in enumerate(standard.samples.inputs)}
     tensors |= {f"reference_{j}": r[rows] for j, r in enumerate(standard.reference)}
     if standard.samples.targets is not None:
         tensors["target"] = standard.samples.targets[rows]
@@ -58,12 +62,13 @@ def manifest_of(
     roles = {"calibration": task.calibration, "evaluation": standard.samples}
     parameters = sum(p.numel() for p in task.module.parameters())
     batch = standard.samples.inputs[0].shape[1] if max_batch else None
+    kept = state(task.state, standard)
     return Manifest(
         verdict=gates.worst([record.verdict for record in records]),
         model=ModelInfo(
             name=task.name,
             source=task.source,
-            inputs=[_spec(*named, batch) for named in zip(standard.inputs, standard.samples.inputs, strict=True)],
+            inputs=[_spec(*named, batch) for named in zip(standard.inputs, standard.arguments, strict=True)],
             outputs=[_spec(*named, batch) for named in zip(standard.outputs, standard.reference, strict=True)],
             parameters=parameters,
             columns=list(task.columns),
@@ -75,6 +80,8 @@ def manifest_of(
             max_batch=max_batch,
             batch=batch,
             captured=captured,
+            state=kept,
+            sequence=task.sequence,
         ),
         versions=versions(),
         seed=task.seed,
@@ -84,7 +91,8 @@ def manifest_of(
         baselines=task.baselines,
         notes=[
             *([captured] if captured else []),
-            *sampling.notes(task.calibration, standard.samples, standard.inputs),
+            *([_fed(kept, task.sequence)] if kept else []),
+            *sampling.notes(task.calibration, standard.samples, standard.inputs[: len(standard.samples.inputs)]),
             *standard.comparison[1],
             *next((parity.notes(record.parity) for record in records if record.parity), []),
             *too_few([record.metric for record in records if record.metric]),
@@ -94,11 +102,42 @@ def manifest_of(
     )
 
 
+def state(names: Sequence[str], standard: Standard) -> list[StateSpec]:
+    """What the model keeps from call to call."""
+    samples = standard.samples
+    given, outputs = len(samples.inputs), len(standard.reference) - len(samples.state)
+    return [
+        StateSpec(
+            name=name,
+            shape=x.shape,
+            dtype=str(x.dtype),
+            input=standard.inputs[given + number],
+            output=standard.outputs[outputs + number],
+            initial=float(x.flat[0]) if (x == x.flat[:1]).all() else None,
+        )
+        for number, (name, x) in enumerate(zip(names, samples.state, strict=True))
+    ]
+
+
+def _fed(kept: Sequence[StateSpec], calls: int | None) -> str:
+    """How an app feeds it, in a sentence."""
+    first = [
+        f"{s.input} is {number(s.initial) if s.initial is not None else f'state_{n} of {manifest.GOLDEN}'}"
+        for n, s in enumerate(kept)
+    ]
+    how = f"sequences of {calls} calls" if calls else "one sequence of calls"
+    inputs, outputs = (listed([getattr(s, side) for s in kept]) for side in ("input", "output"))
+    return (
+        f"the model keeps state, which its files take and give: in the first call {listed(first)}; in every other, "
+        f"{inputs} is what {outputs} was in the one before; they are judged so, over {how}"
+    )
+
+
 def _starts(samples: Samples) -> list[str]:
     """When the golden samples' forecasts begin."""
     if samples.starts is None:
         return []
-    starts = samples.starts[spread(len(samples), GOLDEN_SAMPLES)]
+    starts = samples.starts[samples.rows(GOLDEN_SAMPLES)]
     return [str(moment) for moment in np.datetime_as_string(starts, unit="s")]
 
 

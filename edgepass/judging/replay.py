@@ -26,7 +26,7 @@ def replay(
     targets = golden.get("target")
     if targets is not None:
         targets = check_targets(targets, len(inputs[0]), str(folder / GOLDEN))
-    samples = Samples(inputs=inputs, targets=targets)
+    samples = Samples(inputs=inputs, targets=targets, state=task.evaluation.state if task.evaluation else [])
     standard = Standard(samples=samples, reference=task.reference(samples), score=None, threads=threads)
     return standard, [(record, _outputs(record, folder, standard)) for record in records]
 
@@ -37,7 +37,13 @@ def _outputs(record: ArtifactRecord, folder: Path, standard: Standard) -> list[A
     path = folder / record.file
     try:
         found = _child.run(
-            record.runtime, path, standard.samples.inputs, threads=standard.threads, warmup=0, latency_runs=1
+            record.runtime,
+            path,
+            standard.samples.inputs,
+            state=standard.samples.state,
+            threads=standard.threads,
+            warmup=0,
+            latency_runs=1,
         )
         return interface.aligned(found.outputs, standard.reference, path)
     except (ArtifactError, DeviceOnlyError, MissingExtraError):  # which its record tells

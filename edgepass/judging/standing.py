@@ -99,6 +99,7 @@ def of_folder(folder: Path, said: Manifest, found: Manifest) -> Iterator[str]:
         ("parameters", said.model.parameters, found.model.parameters),
         ("inputs", said.model.inputs, found.model.inputs),
         ("outputs", said.model.outputs, found.model.outputs),
+        ("state", said.model.state, found.model.state),
     ):
         if old != new:
             yield f"the manifest tells of other {what} of the model than it has"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgepass.errors import ArtifactError, DamagedError, DeviceOnlyError, EdgepassError, InputError
-from edgepass.judging import batches, budgets, expected, files, gates, interface, operations, parity, ranking
+from edgepass.judging import batches, budgets, expected, files, gates, interface, parity, ranking
 from edgepass.judging.candidate import Candidate, Standard, Yardstick
 from edgepass.judging.comparison import by_row
 from edgepass.judging.figures import three
@@ -20,7 +20,6 @@ from edgepass.quantize.audit import audit
 from edgepass.quantize.recipe import Recipe
 from edgepass.runtimes import Array, Contents, _child
 from edgepass.runtimes._child import Measurement
-from edgepass.task import spread
 
 BINS, DECADES = 24, 6
 """Of the histogram of errors, which grow from bin to bin: what matters of an error is its magnitude."""
@@ -33,6 +32,8 @@ def measure_float(path: Path, runtime: str, standard: Standard) -> Yardstick:
         runtime,
         path,
         [x[rows] for x in standard.samples.inputs],
+        state=standard.samples.state,
+        sequence=standard.samples.length,
         threads=standard.threads,
         batches=[batch.samples.inputs for batch in standard.batches],
     )
@@ -87,17 +88,19 @@ def judge(
             candidate.runtime,
             path,
             standard.samples.inputs,
+            state=standard.samples.state,
+            sequence=standard.samples.length,
             threads=standard.threads,
             contents=True,
             scales=tensors.scales if tensors else (),
             tensors=tensors.values if tensors else (),
-            rows=spread(len(standard.samples), operations.ROWS).tolist(),
+            arguments=tensors.arguments if tensors else (),
             batches=[batch.samples.inputs for batch in standard.batches],
         )
         contents = measured.contents
         assert contents is not None
         seen = interface.outputs(contents.outputs, measured.outputs, standard.reference)
-        taken = interface.inputs(contents.inputs, standard.samples.inputs)
+        taken = interface.inputs(contents.inputs, standard.arguments)
         record = replace(record, inputs=taken, outputs=seen, **_bytes(path, contents))
         outputs = interface.aligned(measured.outputs, standard.reference, path)
     except DeviceOnlyError as error:
@@ -299,7 +302,7 @@ def _metric(standard: Standard, outputs: list[Array]) -> tuple[Metric | None, li
     if comparison is None:
         return None, []
     try:
-        return comparison.metric(outputs), []
+        return comparison.metric(standard.own(outputs)), []
     except InputError as error:
         return comparison.worst, [str(error)]
 

@@ -89,20 +89,24 @@ def run(
     path: Path,
     inputs: Sequence[Array],
     *,
+    state: Sequence[Array] = (),
+    sequence: int | None = None,
     threads: int = 1,
     warmup: int = 10,
     latency_runs: int = 100,
     contents: bool = False,
     scales: Sequence[float] = (),
     tensors: Sequence[Array] = (),
-    rows: Sequence[int] = (),
+    arguments: Sequence[Array] = (),
     batches: Sequence[Sequence[Array]] = (),
     limits: Limits = Limits(),
 ) -> Measurement:
     """Run the file over all samples; `inputs` are [samples, *input shape], one per input, in the model's order.
 
+    `state`: what its last inputs begin with, where it keeps state; the samples are then a sequence, in which each call
+    is given the last outputs of the one before, and state begins anew after `sequence` calls.
     `tensors`: the integers of a graph of the same model at its int8 tensors, less their zero points, [n, ...] for n
-    samples, `rows`; `scales` are theirs.
+    calls with `arguments`; `scales` are theirs.
     `batches`: inputs like `inputs`, of another batch each; one that fails there costs no more than itself.
     Order: load, first inference (memory is read here), timing (at most 5 s), every sample, `contents`, every batch.
     Raises ArtifactError when the file or its runtime fails, or when a sample gives outputs of another shape than the
@@ -116,6 +120,8 @@ def run(
         folder = Path(name)
         stacks = {
             _worker.INPUTS: inputs,
+            _worker.STATE: state,
+            _worker.ARGUMENTS: arguments,
             _worker.TENSORS: tensors,
             **{_worker.BATCH.format(n): given for n, given in enumerate(batches)},
         }
@@ -139,8 +145,8 @@ def run(
             warmup=warmup,
             latency_runs=latency_runs,
             contents=contents,
+            sequence=sequence,
             scales=tuple(scales),
-            rows=tuple(rows),
             batches=len(batches),
         )
         reply = _ask(request, path, folder)

@@ -39,7 +39,8 @@ from edgepass.runtimes._cut import Step, follow
 
 REQUEST, REPLY = "request.json", "reply.json"
 INPUTS, OUTPUTS, WEIGHTS = "inputs.safetensors", "outputs.safetensors", "weights.safetensors"
-TENSORS, PARTS = "tensors.safetensors", "parts.safetensors"
+STATE = "state.safetensors"
+ARGUMENTS, TENSORS, PARTS = "arguments.safetensors", "tensors.safetensors", "parts.safetensors"
 BATCH, ANSWER = "batch_{}.safetensors", "answer_{}.safetensors"
 LINE = 300
 """Characters of a runtime's own message that a sentence carries."""
@@ -62,8 +63,9 @@ class Request:
     contents: bool = False
     """Of a run: whether what the file holds is asked for too, the values of its weights with it."""
     scales: tuple[float, ...] = ()
-    """Of a run: those of a graph's int8 tensors, whose integers lie in `TENSORS` for the samples `rows`."""
-    rows: tuple[int, ...] = ()
+    """Of a run: those of a graph's int8 tensors, whose integers lie in `TENSORS` for calls with `ARGUMENTS`."""
+    sequence: int | None = None
+    """Of a run: calls after which state begins anew as it lies in `STATE`."""
     batches: int = 0
     """Of a run: how many more stacks of samples, each of a batch of its own, lie in `BATCH`."""
 
@@ -154,15 +156,14 @@ def _reply(request: Request, folder: Path) -> Reply:
 
 
 def _run(runtime: Runtime, request: Request, folder: Path) -> Reply:
-    stacked = load_file(folder / INPUTS)
-    inputs = [stacked[key] for key in sorted(stacked)]
+    inputs, state = _arrays(folder / INPUTS), _arrays(folder / STATE)
     samples = [[x[i, ...] for x in inputs] for i in range(len(inputs[0]))]
     runtime.prepare(Path(request.path))
     before = _memory.settle()
     session = runtime.load(Path(request.path), request.threads)
-    first = session(samples[0])
+    first = session([*samples[0], *state])
     peak = max(0, _memory.peak() - before)
-    microseconds = _time(session, samples[0], request.warmup, request.latency_runs)
+    microseconds = _time(session, [*samples[0], *state], request.warmup, request.latency_runs)
     latency = Latency(
         p50_us=float(np.median(microseconds)),
         p95_us=float(np.percentile(microseconds, 95)),
@@ -170,10 +171,10 @@ def _run(runtime: Runtime, request: Request, folder: Path) -> Reply:
         runs=len(microseconds),
         evidence=session.evidence,
     )
-    outputs = _stack([session(sample) for sample in samples], first)
+    outputs = _stack(_sequence(session, samples, state, request.sequence), first)
     save_file({name(i): y for i, y in enumerate(outputs)}, folder / OUTPUTS)
     contents = _contents(runtime, request, folder) if request.contents else None
-    steps, why = _steps(runtime, request, folder, inputs) if request.scales else (None, "")
+    steps, why = _steps(runtime, request, folder) if request.scales else (None, "")
     reply = Reply(outcome="done", message=why, peak_bytes=peak, latency=latency, contents=contents, steps=steps)
     for number in range(request.batches):
         _tell(reply, folder)  # so that a batch which ends this process takes no more than itself
@@ -181,11 +182,30 @@ def _run(runtime: Runtime, request: Request, folder: Path) -> Reply:
     return reply
 
 
+def _sequence(
+    session: Session, samples: Sequence[Sequence[Array]], initial: Sequence[Array], length: int | None
+) -> list[list[Array]]:
+    """What each call gives; its last inputs are `initial`, after so many calls again, else the last outputs before."""
+    calls: list[list[Array]] = []
+    state = initial
+    for number, sample in enumerate(samples):
+        if length and number % length == 0:
+            state = initial
+        calls.append(session([*sample, *state]))
+        state = calls[-1][len(calls[-1]) - len(state) :]
+    return calls
+
+
+def _arrays(file: Path) -> list[Array]:
+    """The arrays of a safetensors file in their order; none where there is no such file."""
+    stored = load_file(file) if file.exists() else {}
+    return [stored[key] for key in sorted(stored)]
+
+
 def _batch(session: Session, folder: Path, number: int) -> str:
     """Run every sample of another batch; why that cannot be, or nothing."""
     try:
-        stacked = load_file(folder / BATCH.format(number))
-        inputs = [stacked[key] for key in sorted(stacked)]
+        inputs = _arrays(folder / BATCH.format(number))
         runs = [session([x[i] for x in inputs]) for i in range(len(inputs[0]))]
         save_file({name(i): y for i, y in enumerate(_stack(runs, runs[0]))}, folder / ANSWER.format(number))
     except MemoryError:
@@ -195,7 +215,7 @@ def _batch(session: Session, folder: Path, number: int) -> str:
     return ""
 
 
-def _steps(runtime: Runtime, request: Request, folder: Path, inputs: list[Array]) -> tuple[list[Step] | None, str]:
+def _steps(runtime: Runtime, request: Request, folder: Path) -> tuple[list[Step] | None, str]:
     """How far each part of the file is from the graph's, or why that is not known.
 
     What the outputs then are goes into a file of its own. A file that runs whole and not in parts is no worse for it.
@@ -203,18 +223,17 @@ def _steps(runtime: Runtime, request: Request, folder: Path, inputs: list[Array]
     if runtime.cut is None:
         return None, "this runtime shows nothing between the operations of a file"
     try:
-        return _followed(runtime.cut, request, folder, inputs), ""
+        return _followed(runtime.cut, request, folder), ""
     except RefusedError as error:
         return None, str(error)
     except Exception as error:
         return None, f"the file does not run in parts: {first_line(error)}"
 
 
-def _followed(cuts: Callable[[Path, int], Cut], request: Request, folder: Path, inputs: list[Array]) -> list[Step]:
+def _followed(cuts: Callable[[Path, int], Cut], request: Request, folder: Path) -> list[Step]:
     cut = cuts(Path(request.path), request.threads)
-    stored = load_file(folder / TENSORS)
-    tensors = [stored[key] for key in sorted(stored)]
-    steps, outputs = follow(cut, request.scales, tensors, [x[list(request.rows)] for x in inputs])
+    tensors = [tensor.astype(np.int32, copy=False) for tensor in _arrays(folder / TENSORS)]
+    steps, outputs = follow(cut, request.scales, tensors, _arrays(folder / ARGUMENTS))
     save_file({name(i): np.ascontiguousarray(y) for i, y in enumerate(outputs)}, folder / PARTS)
     return steps
 

@@ -48,6 +48,7 @@ def load(
     seed: int = 0,
     metric: str | None = None,
     higher_is_better: bool | None = None,
+    sequence: int | None = None,
     before: Metric | None = None,
     say: Say = lambda line: None,
 ) -> Task:
@@ -55,6 +56,7 @@ def load(
 
     `calibration`, `evaluation`: .npz, .safetensors, .csv (windowed as the forecaster says) or file.py:function.
     `metric`: a name on offer, or file.py:function that gives what get_metric() does; `before`: what it was in a folder.
+    `sequence`: calls after which the state of a model that keeps any begins anew in them.
     Raises InputError or UnknownNameError with one sentence.
     """
     found = _find(model, seed, calibration_samples, evaluation_samples, say=say)
@@ -72,6 +74,7 @@ def load(
         calibration=None if calibrate is None else calibrate.spread(calibration_samples),
         evaluation=judge.spread(evaluation_samples),
         score=_score(found, metric, higher_is_better, before),
+        sequence=sequence,
     )
 
 

@@ -113,9 +113,9 @@ def test_a_dynamic_batch_is_refused_where_no_target_can_hold_it(edgepass: Cli, t
         ("return self.layer(x)", "def get_args(): return 'x'", "must give a tuple of tensors; it gives str"),
         ("return self.layer(x) / 0 * 0", "", "the float32 model itself gives NaN or infinity in output 0"),
         (
-            "self.count += 1; return self.layer(x) + self.count",
-            "def get_model():\n m = Small(); m.register_buffer('count', torch.zeros(1)); return m",
-            "the model changes its buffer count in forward, and a file that is run afresh keeps no state",
+            "self.seen = torch.cat([self.seen, x]); return self.layer(self.seen.sum(0))",
+            "def get_model():\n m = Small(); m.register_buffer('seen', torch.zeros(1, 8)); return m",
+            "makes its buffer seen, which is [1, 8], [2, 8] in forward, and a file has one shape for each tensor",
         ),
         ("return self.layer(x.T)", "", "small.py:8, `return self.layer(x.T)`: RuntimeError: "),
         (

@@ -21,7 +21,7 @@ from edgepass.judging.manifest import ArtifactRecord, Conversion, Latency, Opera
 from edgepass.quantize import recipe
 from edgepass.runtimes import Array, Place, _child, _worker
 from edgepass.runtimes._cut import follow
-from edgepass.task import Samples, spread
+from edgepass.task import Samples
 
 SCALE = 0.5
 Part = Callable[[np.ndarray], np.ndarray]
@@ -64,6 +64,7 @@ def found(file: Parts, shape: tuple[int, ...] = (63, 3)) -> Operations:
         values=values,
         outputs=[np.stack([outputs[0] for _, outputs in made])],
         output_names=["last"],
+        arguments=[x],
     )
     steps, outputs = follow(file, tensors.scales, tensors.values, [x])
     return operations.compare(tensors, steps, outputs)
@@ -153,7 +154,7 @@ def test_what_only_moves_numbers_is_not_taken_for_another_order_of_them() -> Non
 
 
 def test_what_shows_nothing_is_said() -> None:
-    tensors = operations.Tensors(names=[], scales=[], values=[], outputs=[], output_names=[])
+    tensors = operations.Tensors(names=[], scales=[], values=[], outputs=[], output_names=[], arguments=[])
     assert operations.compare(tensors, None, [], "why") == Operations(compared=0, note="why")
 
 
@@ -176,7 +177,7 @@ def test_a_runtime_that_cannot_cut_its_files_says_why() -> None:
     request = _worker.Request(
         task="run", runtime="executorch", path="m.pte", seconds=1, memory_bytes=1, scales=(SCALE,)
     )
-    steps, why = _worker._steps(runtimes.runtime("executorch"), request, Path(), [])
+    steps, why = _worker._steps(runtimes.runtime("executorch"), request, Path())
     assert steps is None
     assert why.startswith("ExecuTorch's delegates show no intermediate values: ")
 
@@ -247,7 +248,7 @@ def test_a_planted_fault_is_named_by_its_operation(target: str, tmp_path: Path) 
             latency_runs=1,
             scales=tensors.scales,
             tensors=tensors.values,
-            rows=spread(len(samples), operations.ROWS).tolist(),
+            arguments=tensors.arguments,
         )
         told[fault] = operations.compare(tensors, measured.steps, measured.parts)
         assert told[fault].compared >= 5

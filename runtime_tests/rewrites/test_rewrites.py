@@ -337,6 +337,25 @@ def test_numbers_become_tensors_of_the_type_that_they_meet(dtype: torch.dtype) -
             assert not [a for a in node.args if isinstance(a, int | float)] or "full" in str(node.target), node
 
 
+class Counts(nn.Module):
+    def forward(self, n: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+        return 0.9**n, 2**n, n**0.5, n**2, 0.9**x, n + 1, n[0] * 3, 1 - n[0], n[0] / 2, x[0] + 1
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_counts_stay_of_their_type_and_have_torch_s_powers(dtype: torch.dtype) -> None:
+    n, x = torch.tensor([0, 1, 7, 12], dtype=dtype), torch.randn(3)
+    rewritten = rewrites.apply(torch.export.export(Counts(), (n, x)), ["powers", "scalars"])
+    for found, wanted in zip(rewritten.module()(n, x), Counts()(n, x), strict=True):
+        assert found.dtype == wanted.dtype
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    names = ("add", "mul", "rsub")
+    single = [node for node in rewritten.graph.nodes if node.name.startswith(names) and not node.meta["val"].dim()]
+    numbers = {type(argument) for node in single for argument in node.args}
+    assert (int in numbers) == (dtype == torch.int64)
+
+
 @pytest.mark.export
 @CONVERTERS_WARN
 @pytest.mark.parametrize("target", ["executorch", "tflite"])
