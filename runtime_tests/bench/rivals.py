@@ -8,6 +8,7 @@ is copied. coremltools ends in "Unsupported fx node alias" for a slice of everyt
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
@@ -41,6 +42,18 @@ def coreml_static(subject: Subject, path: Path) -> None:
     ct.convert(program, minimum_deployment_target=ct.target.iOS17, skip_model_load=True).save(str(path))
 
 
+def coreml_half(subject: Subject, path: Path) -> None:
+    """apple.github.io/coremltools, PyTorch conversion: float16, which is its default."""
+    _coreml(subject, path)
+
+
+def coreml_float(subject: Subject, path: Path) -> None:
+    """The same, asked for float32."""
+    import coremltools as ct
+
+    _coreml(subject, path, compute_precision=ct.precision.FLOAT32)
+
+
 def tflite_float(subject: Subject, path: Path) -> None:
     """github.com/google-ai-edge/litert-torch: convert, export."""
     import litert_torch
@@ -58,6 +71,55 @@ def tflite_static(subject: Subject, path: Path) -> None:
     graph = _pt2e(subject, quantizer, fold=False)
     config = QuantConfig(pt2e_quantizer=quantizer)
     litert_torch.convert(graph, subject.args, quant_config=config).export(str(path))
+
+
+def onnx_float(subject: Subject, path: Path) -> None:
+    """docs.pytorch.org, torch.onnx: export by torch.export, which is its default."""
+    torch.onnx.export(subject.model, subject.args, path, dynamo=True, external_data=False, verbose=False)
+
+
+def onnx_static(subject: Subject, path: Path) -> None:
+    """onnxruntime.ai, static quantisation of that file: preprocessed, QDQ, its defaults."""
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self, names: list[str]) -> None:
+            self.left = iter(dict(zip(names, (x.numpy() for x in args), strict=True)) for args in subject.calibration)
+
+        def get_next(self) -> Any:
+            return next(self.left, None)
+
+    import onnx
+
+    with TemporaryDirectory() as folder:
+        plain, prepared = Path(folder) / "plain.onnx", Path(folder) / "prepared.onnx"
+        onnx_float(subject, plain)
+        quant_pre_process(plain, prepared)
+        names = [each.name for each in onnx.load(prepared).graph.input]
+        quantize_static(prepared, path, Reader(names))
+
+
+BARE = {
+    ("executorch", "fp32"): executorch_float,
+    ("executorch", "static_wi8_ai8"): executorch_static,
+    ("coreml", "fp32"): coreml_float,
+    ("coreml", "fp16"): coreml_half,
+    ("coreml", "static_wi8_ai8"): coreml_static,
+    ("tflite", "fp32"): tflite_float,
+    ("tflite", "static_wi8_ai8"): tflite_static,
+    ("onnx", "fp32"): onnx_float,
+    ("onnx", "static_wi8_ai8"): onnx_static,
+}
+"""(target, recipe) -> the converter's own way, where it has one."""
+
+
+def _coreml(subject: Subject, path: Path, **options: Any) -> None:
+    import coremltools as ct
+
+    program = torch.export.export(subject.model, subject.args).run_decompositions({})
+    options["minimum_deployment_target"] = ct.target.iOS17
+    ct.convert(program, skip_model_load=True, **options).save(str(path))
 
 
 @contextmanager

@@ -1,0 +1,263 @@
+"""python -m runtime_tests.bench.corpus: models of others as files of every target, ours beside the bare converter's.
+
+Each model of runtime_tests/corpus is exported as a user would, with three recipes, and each file judged; then each
+converter is called with its own defaults, and its file run on the same samples, turn about with ours. A few models
+share a process, and each has a file in corpus/ that is kept; CORPUS.md is their table.
+"""
+
+import contextlib
+import datetime
+import io
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import click
+import msgspec
+import numpy as np
+import torch
+
+from edgepass import exporters, pipeline, runtimes
+from edgepass.errors import EdgepassError, first_line
+from edgepass.judging import parity, recording
+from edgepass.judging.gates import Gates
+from edgepass.judging.manifest import ArtifactRecord
+from edgepass.task import Task
+from runtime_tests import corpus
+from runtime_tests.bench import rivals
+from runtime_tests.bench.measure import interleaved
+from runtime_tests.bench.models import Subject
+
+FOLDER = Path(__file__).with_suffix("")
+PAGE = FOLDER.with_name("CORPUS.md")
+TARGETS = ("executorch", "coreml", "tflite", "onnx")
+RECIPES = ("fp32", "fp16", "static_wi8_ai8")
+SECONDS, BATCH = 1200, 4
+"""For a model at most; and models to a process, which imports the converters once."""
+ROUNDS, BURST_S = 15, 0.01
+COMPARED = 16
+"""Samples on which the two files are compared."""
+Outcome = Literal["pass", "fail", "refused", "crashed"]
+
+
+class Bare(msgspec.Struct, frozen=True, kw_only=True):
+    """The converter's own file. `reason`: why there is none, or why it does not run."""
+
+    reason: str = ""
+    bytes: int | None = None
+    sqnr_db: float | None = None
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of ours. dB are centred but for `sqnr_db`, which is of the same samples as the bare file's."""
+
+    target: str
+    recipe: str
+    outcome: Outcome
+    reasons: tuple[str, ...] = ()
+    bytes: int | None = None
+    sqnr_db: float | None = None
+    loss_db: float | None = None
+    """Of the file against the float32 model, by its worst output, and what its graph alone has."""
+    expected_db: float | None = None
+    agreement: float | None = None
+    """Of labels: share in which the file says what the model says."""
+    metric: float | None = None
+    reference: float | None = None
+    delegated: float | None = None
+    bare: Bare | None = None
+    latency: float | None = None
+    """Ours divided by the bare file's; of runtimes that a phone has."""
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """One model."""
+
+    model: str
+    date: str
+    versions: dict[str, str]
+    parameters: int
+    seconds: float
+    """For all files and judging."""
+    cells: tuple[Cell, ...]
+
+
+def measure(name: str) -> Measured:
+    """All cells of one model."""
+    task = corpus.load(name).task(name)
+    with TemporaryDirectory(prefix="edgepass-corpus-") as folder:
+        start = datetime.datetime.now()
+        records = _exported(task, Path(folder) / "ours")
+        seconds = (datetime.datetime.now() - start).total_seconds()
+        cells = tuple(_cell(record, task, Path(folder)) for record in records)
+    return Measured(
+        model=name,
+        date=datetime.date.today().isoformat(),
+        versions=recording.versions(),
+        parameters=sum(p.numel() for p in task.module.parameters()),
+        seconds=round(seconds, 1),
+        cells=cells,
+    )
+
+
+def _exported(task: Task, out: Path) -> list[ArtifactRecord]:
+    plan = pipeline.Plan.of(TARGETS, RECIPES)
+    manifest = pipeline.export(task, plan, out, Gates(), say=lambda text: print(text, file=sys.stderr))
+    return manifest.artifacts
+
+
+def _cell(record: ArtifactRecord, task: Task, folder: Path) -> Cell:
+    ours = folder / "ours" / record.file if record.file else None
+    key = record.target, record.recipe
+    bare, path = (
+        _bare(rivals.BARE[key], task, folder / f"bare-{'-'.join(key)}", key) if key in rivals.BARE else (None, None)
+    )
+    return Cell(
+        target=record.target,
+        recipe=record.recipe,
+        outcome="refused" if ours is None else "pass" if record.verdict == "pass" else "fail",
+        reasons=tuple(record.reasons),
+        bytes=record.bytes if ours else None,
+        sqnr_db=_short(_sqnr(ours, record.target, task)) if ours else None,
+        loss_db=_short(record.loss.file_db if record.loss else None),
+        expected_db=_short(record.loss.expected_db if record.loss else None),
+        agreement=_short(record.ranking.share if record.ranking else None),
+        metric=_short(record.metric.value if record.metric else None),
+        reference=_short(record.metric.reference if record.metric else None),
+        delegated=_short(record.delegated_flops),
+        bare=bare,
+        latency=_short(_latency(ours, path, record.target, task)) if ours and path else None,
+    )
+
+
+def _bare(
+    convert: Callable[[Subject, Path], None], task: Task, stem: Path, key: tuple[str, str]
+) -> tuple[Bare, Path | None]:
+    """The converter's own file and what it gives; no path where it cannot be run."""
+    assert task.calibration
+    path = stem.with_suffix(exporters.target(key[0]).suffix)
+    subject = Subject(model=task.module, args=task.args, calibration=task.calibration.arguments(), held_out=[])
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            convert(subject, path)
+    except Exception as error:  # whatever a converter raises
+        return Bare(reason=f"{type(error).__name__}: {first_line(error)}"[:300]), None
+    size = sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
+    try:
+        return Bare(bytes=size, sqnr_db=_short(_sqnr(path, key[0], task))), path
+    except Exception as error:  # whatever a runtime raises of a file
+        return Bare(bytes=size, reason=f"does not run: {first_line(error)}"[:300]), None
+
+
+def _session(path: Path, target: str) -> runtimes.Session:
+    runtime = runtimes.runtime(exporters.target(target).runtime)
+    runtime.prepare(path)
+    return runtime.load(path, threads=1)
+
+
+def _sqnr(path: Path, target: str, task: Task) -> float:
+    """Of the first samples' outputs in all, in dB; 200 where nothing differs."""
+    assert task.evaluation
+    samples = task.evaluation.spread(COMPARED)
+    session = _session(path, target)
+    given = [session([x[i] for x in samples.inputs]) for i in range(len(samples))]
+    outputs = [
+        np.stack([np.reshape(row[n], y.shape[1:]) for row in given]) for n, y in enumerate(task.reference(samples))
+    ]
+    return parity.of(task.reference(samples), outputs).sqnr_db
+
+
+def _latency(ours: Path, theirs: Path, target: str, task: Task) -> float | None:
+    """Ours divided by theirs, least of rounds by turns on one thread."""
+    if target == "coreml":  # run by a reference executor here
+        return None
+    inputs = [x.numpy() for x in task.args]
+    calls = {side: _calling(_session(path, target), inputs) for side, path in (("ours", ours), ("theirs", theirs))}
+    once = min(interleaved(calls, rounds=3)["ours"])
+    seconds = interleaved(calls, rounds=ROUNDS, burst=max(1, round(BURST_S / once)))
+    return min(seconds["ours"]) / min(seconds["theirs"])
+
+
+def _calling(session: runtimes.Session, inputs: Sequence[Any]) -> Callable[[], object]:
+    return lambda: session(inputs)
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")
+
+
+def read() -> dict[str, Measured]:
+    """The models that are kept, by name."""
+    rows = [msgspec.json.decode(file.read_bytes(), type=Measured) for file in sorted(FOLDER.glob("*.json"))]
+    return {row.model: row for row in rows}
+
+
+def write(row: Measured) -> None:
+    """Keep a model in the place of its last."""
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / f"{row.model}.json").write_bytes(msgspec.json.format(msgspec.json.encode(row), indent=1) + b"\n")
+
+
+def _in_a_process(names: Sequence[str]) -> str:
+    """Measure a few models in a fresh interpreter; what it printed, and which of them it ended at."""
+    command = [sys.executable, "-m", "runtime_tests.bench.corpus", "--here", *names]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=SECONDS * len(names), env=environment, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"{' '.join(names)}: took more than {SECONDS * len(names)} s"
+    return done.stdout + ("" if done.returncode == 0 else f"exit {done.returncode}\n{done.stderr[-2000:]}")
+
+
+def line(name: str, cell: Cell) -> str:
+    """A cell for the terminal."""
+    bare = cell.bare
+    theirs = "" if bare is None else f" | bare {bare.reason[:90] or f'{bare.sqnr_db:6.1f} dB {bare.bytes:9,} B'}"
+    ours = "" if cell.sqnr_db is None else f" {cell.sqnr_db:6.1f} dB {cell.bytes:9,} B"
+    ratio = "" if cell.latency is None else f" latency {cell.latency:.2f}"
+    return f"{name} {cell.target} {cell.recipe}: {cell.outcome}{ours}{theirs}{ratio}" + "".join(
+        f"\n    {reason[:400]}" for reason in cell.reasons
+    )
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@click.option("--jobs", default=1, show_default=True, help="Models at a time; more than one disturbs the latencies.")
+@click.option("--missing", is_flag=True, help="Only models that are not kept.")
+@click.option("--here", is_flag=True, hidden=True, help="In this process.")
+def main(names: Sequence[str], jobs: int, missing: bool, here: bool) -> None:
+    """Measure the models that are named, or all of them."""
+    asked = list(names or corpus.names())
+    if unknown := set(asked) - set(corpus.names()):
+        raise click.UsageError(f"no {', '.join(sorted(unknown))}; there is: {', '.join(corpus.names())}")
+    if here:
+        torch.set_num_threads(1)
+        for name in asked:
+            try:
+                row = measure(name)
+            except EdgepassError as error:  # of the model as a whole
+                click.echo(f"{name}: {error}")
+                continue
+            write(row)
+            click.echo("\n".join(line(name, cell) for cell in row.cells))
+            sys.stdout.flush()
+        return
+    if missing:
+        asked = [name for name in asked if name not in read()]
+    batches = [asked[i : i + BATCH] for i in range(0, len(asked), BATCH)]
+    with ThreadPoolExecutor(jobs) as pool:
+        for text in pool.map(_in_a_process, batches):
+            click.echo(text.rstrip())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Layers of torch itself, made classifiers of waves by a linear layer."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from edgepass.examples._learning import fit
+from runtime_tests.corpus._foreign import Foreign
+from runtime_tests.corpus._sequences import bands
+
+CHANNELS, LABELS = 2, 4
+
+
+class Classifier(nn.Module):
+    """x [B, N, CHANNELS] -> scores [B, LABELS] of the mean over N of what a layer of width `width` gives."""
+
+    def __init__(self, layer: nn.Module, width: int, embed: nn.Module | None = None) -> None:
+        super().__init__()
+        self.embed, self.layer, self.head = embed or nn.Identity(), layer, nn.Linear(width, LABELS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores."""
+        y = self.layer(self.embed(x))
+        scores: Tensor = self.head((y[0] if isinstance(y, tuple) else y).mean(dim=1))
+        return scores
+
+
+def trained(make: Callable[[], nn.Module], *, epochs: int = 4) -> Foreign:
+    """Trained to tell which waves are quick."""
+
+    def model() -> nn.Module:
+        torch.manual_seed(0)
+        return fit(make, *bands(2048, 4), epochs=epochs, rate=4e-3)
+
+    return Foreign(make=model, data=bands)

@@ -1,0 +1,7 @@
+"""torch's LSTM, of 2 layers and both directions, on waves."""
+
+from torch import nn
+
+from runtime_tests.corpus._torch import CHANNELS, Classifier, trained
+
+MODEL = trained(lambda: Classifier(nn.LSTM(CHANNELS, 32, num_layers=2, bidirectional=True, batch_first=True), 64))

@@ -1,0 +1,18 @@
+"""MobileBERT (arXiv:2004.02984) of transformers, of 2 layers."""
+
+from functools import partial
+
+from runtime_tests.corpus._sequences import tokens
+from runtime_tests.corpus._transformers import SMALL, from_config
+
+MODEL = from_config(
+    "MobileBertModel",
+    takes="input_ids",
+    gives="last_hidden_state",
+    data=partial(tokens, 500, 24),
+    vocab_size=500,
+    embedding_size=32,
+    intra_bottleneck_size=32,
+    true_hidden_size=32,
+    **SMALL,
+)

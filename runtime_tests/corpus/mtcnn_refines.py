@@ -1,0 +1,5 @@
+"""The network of MTCNN (arXiv:1604.02878) that refines where faces are, with weights that facenet-pytorch ships."""
+
+from runtime_tests.corpus._facenet import network
+
+MODEL = network("RNet", pixels=24)
