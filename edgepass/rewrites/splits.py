@@ -1,8 +1,9 @@
-"""Parts as slices, where the batch varies.
+"""Parts as slices.
 
     before   x ─ split, chunk ─ y0, y1 …         after   x ─ slice ─ y0,   x ─ slice ─ y1 …
 
-On the way to ExecuTorch 1.5 the batch of [batch, features] becomes the example's where its features are split.
+XNNPACK runs slices and no splits, which end a delegate's part: in an LSTM at every step. And where the batch of
+[batch, features] varies, on the way to ExecuTorch 1.5 it becomes the example's where the features are split.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from edgepass.rewrites import Table
 def split(x: Tensor, sizes: int | Sequence[int], dim: int = 0) -> list[Tensor]:
     """As torch.split."""
     whole = x.shape[dim]
-    if isinstance(whole, torch.SymInt) or not any(isinstance(n, torch.SymInt) for n in x.shape):
+    if isinstance(whole, torch.SymInt):
         left_alone: list[Tensor] = NotImplemented  # what torch.export takes for "not decomposed"
         return left_alone
     if isinstance(sizes, int):

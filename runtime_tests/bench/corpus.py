@@ -9,16 +9,19 @@ import contextlib
 import datetime
 import io
 import os
+import statistics
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import click
+import jinja2
 import msgspec
 import numpy as np
 import torch
@@ -35,15 +38,17 @@ from runtime_tests.bench.measure import interleaved
 from runtime_tests.bench.models import Subject
 
 FOLDER = Path(__file__).with_suffix("")
-PAGE = FOLDER.with_name("CORPUS.md")
+PAGE, CAUSES = FOLDER.with_name("CORPUS.md"), FOLDER.with_name("corpus.toml")
 TARGETS = ("executorch", "coreml", "tflite", "onnx")
 RECIPES = ("fp32", "fp16", "static_wi8_ai8")
-SECONDS, BATCH = 1200, 4
+SECONDS, BATCH = 1200, 6
 """For a model at most; and models to a process, which imports the converters once."""
 ROUNDS, BURST_S = 15, 0.01
 COMPARED = 16
 """Samples on which the two files are compared."""
-Outcome = Literal["pass", "fail", "refused", "crashed"]
+LESS_DB, MOST_DB, MORE_BYTES, SLOWER = 1.0, 80.0, 1.05, 1.10
+"""Worse than bare: by more dB, of at most so many that a float32 file needs; by so many times the bytes, the time."""
+Outcome = Literal["pass", "fail", "refused"]
 
 
 class Bare(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +98,7 @@ def measure(name: str) -> Measured:
     task = corpus.load(name).task(name)
     with TemporaryDirectory(prefix="edgepass-corpus-") as folder:
         start = datetime.datetime.now()
-        records = _exported(task, Path(folder) / "ours")
+        records = exported(task, Path(folder) / "ours")
         seconds = (datetime.datetime.now() - start).total_seconds()
         cells = tuple(_cell(record, task, Path(folder)) for record in records)
     return Measured(
@@ -106,7 +111,8 @@ def measure(name: str) -> Measured:
     )
 
 
-def _exported(task: Task, out: Path) -> list[ArtifactRecord]:
+def exported(task: Task, out: Path) -> list[ArtifactRecord]:
+    """All files of one model, in `out`, judged as a user's."""
     plan = pipeline.Plan.of(TARGETS, RECIPES)
     manifest = pipeline.export(task, plan, out, Gates(), say=lambda text: print(text, file=sys.stderr))
     return manifest.artifacts
@@ -205,6 +211,112 @@ def write(row: Measured) -> None:
     (FOLDER / f"{row.model}.json").write_bytes(msgspec.json.format(msgspec.json.encode(row), indent=1) + b"\n")
 
 
+class Cause(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why cells do not pass, or are worse than the bare converter's; `*` stands for any name."""
+
+    model: str
+    target: str
+    recipe: str
+    reason: str
+    link: str = ""
+
+    def fits(self, model: str, cell: Cell) -> bool:
+        """Whether it is of this cell."""
+        asked = (model, self.model), (cell.target, self.target), (cell.recipe, self.recipe)
+        return all(fnmatch(name, pattern) for name, pattern in asked)
+
+
+def causes() -> list[Cause]:
+    """All of corpus.toml."""
+    return msgspec.convert(msgspec.toml.decode(CAUSES.read_bytes())["causes"], list[Cause])
+
+
+def cause(model: str, cell: Cell) -> str:
+    """Of a cell, with its link; empty where none is known."""
+    return next((f"{c.reason} {c.link}".strip() for c in causes() if c.fits(model, cell)), "")
+
+
+def worse(cell: Cell) -> str:
+    """In what our file is worse than the bare converter's; empty where it is not, or there is none to compare with."""
+    bare = cell.bare
+    if bare is None or bare.sqnr_db is None or bare.bytes is None:
+        return ""
+    if cell.sqnr_db is None or cell.bytes is None:
+        return f"there is none, and the bare converter's has {bare.sqnr_db:.1f} dB"
+    found = []
+    if cell.sqnr_db < min(bare.sqnr_db, MOST_DB) - LESS_DB:
+        found.append(f"{cell.sqnr_db:.1f} dB for {bare.sqnr_db:.1f}")
+    if cell.bytes > MORE_BYTES * bare.bytes:
+        found.append(f"{cell.bytes / bare.bytes:.2f} times the bytes")
+    if cell.latency is not None and cell.latency > SLOWER:
+        found.append(f"{cell.latency:.2f} times the time")
+    return ", ".join(found)
+
+
+def page(rows: Sequence[Measured]) -> str:
+    """CORPUS.md."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER.parent),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["cell"] = _sign
+    cells = [(row.model, cell) for row in rows for cell in row.cells]
+    bares = [cell.bare for _, cell in cells if cell.bare]
+    return environment.get_template("corpus.md.j2").render(
+        rows=rows,
+        targets=TARGETS,
+        recipes=RECIPES,
+        compared=COMPARED,
+        dates=sorted({row.date for row in rows}),
+        versions=[f"{name} {version}" for name, version in rows[-1].versions.items()] if rows else [],
+        counts={
+            "cells": len(cells),
+            "passed": sum(cell.outcome == "pass" for _, cell in cells),
+            "failed": sum(cell.outcome == "fail" for _, cell in cells),
+            "refused": sum(cell.outcome == "refused" for _, cell in cells),
+            "bare": len(bares),
+            "bare_none": sum(bare.sqnr_db is None for bare in bares),
+        },
+        summaries=[
+            _summary(t, r, [c for _, c in cells if (c.target, c.recipe) == (t, r)]) for t in TARGETS for r in RECIPES
+        ],
+        failing=[(m, c, cause(m, c)) for m, c in cells if c.outcome != "pass"],
+        worse=[(m, c, what, cause(m, c)) for m, c in cells if (what := worse(c))],
+    )
+
+
+def _summary(target: str, recipe: str, cells: Sequence[Cell]) -> dict[str, Any]:
+    """A line of the first table."""
+    bares = [cell.bare for cell in cells if cell.bare]
+    sizes = [c.bytes / c.bare.bytes for c in cells if c.bytes and c.bare and c.bare.bytes]
+    times = [cell.latency for cell in cells if cell.latency]
+    mean = statistics.geometric_mean
+    return {
+        "target": target,
+        "recipe": recipe,
+        "passed": sum(cell.outcome == "pass" for cell in cells),
+        "failed": sum(cell.outcome == "fail" for cell in cells),
+        "refused": sum(cell.outcome == "refused" for cell in cells),
+        "bare": f"{sum(bare.sqnr_db is not None for bare in bares)} of {len(bares)}" if bares else "-",
+        "size": f"{mean(sizes):.2f}" if sizes else "-",
+        "latency": f"{mean(times):.2f}; {max(times):.2f}" if times else "-",
+    }
+
+
+def _sign(row: Measured, target: str, recipe: str) -> str:
+    """A cell of the second table."""
+    found = next((c for c in row.cells if (c.target, c.recipe) == (target, recipe)), None)
+    if found is None:
+        return ""
+    ours = {"pass": "✓", "fail": "x", "refused": "-"}[found.outcome]
+    ours += "" if found.sqnr_db is None else f" {found.sqnr_db:.0f}"
+    if found.bare is None:
+        return ours
+    return f"{ours} / {'n' if found.bare.sqnr_db is None else f'{found.bare.sqnr_db:.0f}'}"
+
+
 def _in_a_process(names: Sequence[str]) -> str:
     """Measure a few models in a fresh interpreter; what it printed, and which of them it ended at."""
     command = [sys.executable, "-m", "runtime_tests.bench.corpus", "--here", *names]
@@ -257,6 +369,7 @@ def main(names: Sequence[str], jobs: int, missing: bool, here: bool) -> None:
     with ThreadPoolExecutor(jobs) as pool:
         for text in pool.map(_in_a_process, batches):
             click.echo(text.rstrip())
+    PAGE.write_text(page(list(read().values())))
 
 
 if __name__ == "__main__":

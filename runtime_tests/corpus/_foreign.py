@@ -10,7 +10,7 @@ from edgepass.judging import score
 from edgepass.judging.score import Score
 from edgepass.task import Samples, Task
 
-CALIBRATION, EVALUATION = 32, 64
+CALIBRATION, EVALUATION = 32, 32
 Data = Callable[[int, int], tuple[list[Tensor], Tensor | None]]
 """(count, seed) -> a tensor [count, ...] for each argument, without its batch, and labels [count], if any."""
 
