@@ -12,12 +12,17 @@ from runtime_tests.corpus._sequences import bands
 CHANNELS, LABELS = 2, 4
 
 
-class Classifier(nn.Module):
-    """x [B, N, CHANNELS] -> scores [B, LABELS] of the mean over N of what a layer of width `width` gives."""
+def patches(width: int) -> nn.Module:
+    """x [B, 64, CHANNELS] -> [B, 16, width]: four steps are one."""
+    return nn.Sequential(nn.Unflatten(1, (16, 4)), nn.Flatten(2), nn.Linear(4 * CHANNELS, width))
 
-    def __init__(self, layer: nn.Module, width: int, embed: nn.Module | None = None) -> None:
+
+class Classifier(nn.Module):
+    """x [B, 64, CHANNELS] -> scores [B, LABELS] of the mean over time of what a layer of width `width` gives."""
+
+    def __init__(self, layer: nn.Module, width: int) -> None:
         super().__init__()
-        self.embed, self.layer, self.head = embed or nn.Identity(), layer, nn.Linear(width, LABELS)
+        self.embed, self.layer, self.head = patches(32), layer, nn.Linear(width, LABELS)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores."""

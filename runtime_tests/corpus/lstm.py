@@ -2,6 +2,6 @@
 
 from torch import nn
 
-from runtime_tests.corpus._torch import CHANNELS, Classifier, trained
+from runtime_tests.corpus._torch import Classifier, trained
 
-MODEL = trained(lambda: Classifier(nn.LSTM(CHANNELS, 32, num_layers=2, bidirectional=True, batch_first=True), 64))
+MODEL = trained(lambda: Classifier(nn.LSTM(32, 32, num_layers=2, bidirectional=True, batch_first=True), 64))

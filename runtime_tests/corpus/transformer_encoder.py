@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from runtime_tests.corpus._torch import CHANNELS, Classifier, trained
+from runtime_tests.corpus._torch import Classifier, trained
 
 MODEL = trained(
     lambda: Classifier(
@@ -10,7 +10,6 @@ MODEL = trained(
             nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, norm_first=True), 2, enable_nested_tensor=False
         ),
         32,
-        nn.Sequential(nn.Unflatten(1, (16, 4)), nn.Flatten(2), nn.Linear(4 * CHANNELS, 32)),
     ),
     epochs=10,
 )
