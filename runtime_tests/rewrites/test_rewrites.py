@@ -410,3 +410,21 @@ def test_a_batch_goes_on_varying_where_features_are_split(tmp_path: Path) -> Non
     for x, outputs in zip(inputs, [run.outputs, *run.batches], strict=True):
         assert not isinstance(outputs, str), outputs
         torch.testing.assert_close(torch.from_numpy(outputs[0]), torch.stack([Parted()(each) for each in x]))
+
+
+@pytest.mark.export
+@CONVERTERS_WARN
+@pytest.mark.parametrize("layer", [nn.LSTM(5, 7, num_layers=2), nn.GRU(5, 7)], ids=["lstm", "gru"])
+def test_a_recurrent_layer_is_one_part_of_the_delegate(layer: nn.Module, tmp_path: Path) -> None:
+    class First(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.layer(x)[0]
+            return y
+
+    program = capture(First().eval(), (torch.randn(3, 1, 5),))
+    lowered = exporters.export("executorch", Job(program, recipes.read("fp32")), tmp_path / "recurrent.pte")
+    assert not lowered.fallbacks, "each splits its gates at every step"
