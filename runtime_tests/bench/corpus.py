@@ -266,6 +266,7 @@ def page(rows: Sequence[Measured]) -> str:
     bares = [cell.bare for _, cell in cells if cell.bare]
     return environment.get_template("corpus.md.j2").render(
         rows=rows,
+        unmeasured=[name for name in corpus.names() if name not in {row.model for row in rows}],
         targets=TARGETS,
         recipes=RECIPES,
         compared=COMPARED,
