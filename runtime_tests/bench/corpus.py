@@ -46,8 +46,9 @@ SECONDS, BATCH = 1200, 6
 ROUNDS, BURST_S = 15, 0.01
 COMPARED = 16
 """Samples on which the two files are compared."""
-LESS_DB, MOST_DB, MORE_BYTES, SLOWER = 1.0, 80.0, 1.05, 1.10
-"""Worse than bare: by more dB, of at most so many that a float32 file needs; by so many times the bytes, the time."""
+LESS_DB, MOST_DB, MORE_BYTES, SLOWER = 1.0, 80.0, 1.05, 1.25
+"""Worse than bare: by more dB, of at most so many that a float32 file needs; by so many times the bytes; the time, of
+which files of equal bytes had up to 1.21 times one another's on a busy machine."""
 Outcome = Literal["pass", "fail", "refused"]
 
 
@@ -248,7 +249,7 @@ def worse(cell: Cell) -> str:
         found.append(f"{cell.sqnr_db:.1f} dB for {bare.sqnr_db:.1f}")
     if cell.bytes > MORE_BYTES * bare.bytes:
         found.append(f"{cell.bytes / bare.bytes:.2f} times the bytes")
-    if cell.latency is not None and cell.latency > SLOWER:
+    if cell.latency is not None and cell.latency > SLOWER and cell.bytes != bare.bytes:
         found.append(f"{cell.latency:.2f} times the time")
     return ", ".join(found)
 
