@@ -49,7 +49,7 @@ SAME_DB = 80.0
 CHANGED = (
     "torch.export changed the model: on the first evaluation samples {}; the files are held against the captured "
     "program, so find what the model does otherwise when it is exported (nn.TransformerEncoder's fast path, a branch "
-    "on torch.compiler)"
+    "on torch.compiler, something that it changes in forward and is no buffer)"
 )
 
 Say = Callable[[str], None]

@@ -25,6 +25,10 @@ class Explicit(nn.Module):
         self.model = model
         self.names = tuple(names)
 
+    def train(self, mode: bool = True) -> "Explicit":
+        """Nothing: the model is as it is to be, and a captured one knows no other mode."""
+        return self
+
     def forward(self, *arguments: Tensor) -> tuple[Tensor, ...]:
         """The model's tensors in a row, then the state; copies all, for the next call may write to what this gives."""
         own = arguments[: len(arguments) - len(self.names)]

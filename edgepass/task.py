@@ -176,7 +176,7 @@ class Task:
             )
         return replace(
             self,
-            model=Explicit(self.module, names).eval(),
+            model=Explicit(self.module, names),
             calibration=self.calibration and self.calibration.sequence(state, self.sequence),
             evaluation=self.evaluation and self.evaluation.sequence(state, self.sequence),
             state=tuple(names),

@@ -25,7 +25,7 @@ from edgepass.exporters._canonical import restate
 from edgepass.exporters._canonical._fold import fold
 from edgepass.exporters._canonical._outputs import plain
 from edgepass.exporters._canonical._unused import drop
-from edgepass.exporters._state import INPUT, OUTPUT, changed, explicit
+from edgepass.exporters._state import INPUT, OUTPUT, assigned, changed, explicit
 
 COND = torch.ops.higher_order.cond
 BOTH = "a file computes both branches of torch.cond, and takes what one of them gives"
@@ -98,7 +98,10 @@ def capture(
     else:
         hook = model.eval().register_forward_hook(lambda module, args, outputs: structure.plain(outputs))
         try:
-            exported = _exported(model, varied, max_batch)
+            with assigned(model):
+                exported = _exported(model, varied, max_batch)
+        except EdgepassError:
+            raise
         except Exception as error:
             if max_batch is not None:
                 _refuse_state(model, args)
@@ -144,7 +147,8 @@ def _exported(model: nn.Module, args: tuple[Tensor, ...], max_batch: int | None)
 def _refuse_state(model: nn.Module, args: tuple[Tensor, ...]) -> None:
     """Raise CaptureError for a model that keeps state, where its batch was asked to vary, and that has failed."""
     try:
-        keeps = changed(_exported(model, args, None))
+        with assigned(model):
+            keeps = changed(_exported(model, args, None))
     except Exception:  # it fails anyhow, and for another reason
         return
     if keeps:

@@ -9,13 +9,15 @@ is a row of one, for Core ML takes nothing without dimensions.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule, Node
+from torch.nn.modules.module import register_module_buffer_registration_hook
 from torch.utils import _pytree as pytree
 
 from edgepass.errors import CaptureError, listed
@@ -25,6 +27,48 @@ INPUT, OUTPUT = "state_", "next_"
 """How the names of such an input and output begin; what follows is the buffer's."""
 UNFIT = {torch.bfloat16, torch.float64, torch.complex32, torch.complex64, torch.complex128}
 """Types that no target takes as an input."""
+
+
+@contextmanager
+def assigned(model: nn.Module) -> Iterator[None]:
+    """Let what `model` assigns to buffers, `self.past = new`, be written to them when it has been called.
+
+    torch.export (2.13) sees such an assignment on the outermost module alone, and there gives for a buffer that was
+    read before, and is returned, what it is afterwards. Here outputs are copied before any buffer is written to.
+    """
+    before: dict[tuple[str, str], Tensor] = {}  # empty while nothing is called
+
+    def remember(module: nn.Module, args: Any) -> None:
+        owners = module.named_modules()
+        before.update({(at, name): b for at, own in owners for name, b in own._buffers.items() if b is not None})
+
+    def write(module: nn.Module, args: Any, outputs: Any) -> Any:
+        new = [(at, name) for at, name in before if module.get_submodule(at)._buffers[name] is not before[at, name]]
+        given = pytree.tree_map_only(Tensor, torch.clone, outputs) if new else outputs
+        for at, name in new:
+            owner, old = module.get_submodule(at), before[at, name]
+            value = owner._buffers[name]
+            if value is not None:
+                _refuse_shape(f"{at}.{name}".removeprefix("."), old, value)
+                old.copy_(value)
+            owner._buffers[name] = old
+        before.clear()
+        return given
+
+    def copied(module: nn.Module, name: str, buffer: Any) -> Any:
+        """An argument that is assigned as it is fails torch.export's own check of what it adds to the graph."""
+        return buffer.clone() if before and isinstance(buffer, Tensor) else buffer
+
+    hooks = (
+        model.register_forward_pre_hook(remember),
+        model.register_forward_hook(write),
+        register_module_buffer_registration_hook(copied),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def explicit(exported: ExportedProgram) -> tuple[GraphModule, dict[str, Tensor]]:
@@ -110,13 +154,17 @@ def _refuse_growing(exported: ExportedProgram) -> None:
     for node in exported.graph.nodes:
         if node.target is not ATEN.copy_.default or (name := buffers.get(node.args[0].name)) is None:
             continue
-        before, after = (list(argument.meta["val"].shape) for argument in node.args[:2])
-        if len(after) > len(before) or any(n not in (1, m) for m, n in zip(before[::-1], after[::-1], strict=False)):
-            raise CaptureError(
-                f"the model makes its buffer {name}, which is {before}, {after} in forward, and a file has one shape "
-                "for each tensor; let it drop as much as it adds (torch.cat([old, new], 1)[:, -n:]), or give it room "
-                "for all and write at a position"
-            )
+        _refuse_shape(name, *(argument.meta["val"] for argument in node.args[:2]))
+
+
+def _refuse_shape(name: str, old: Tensor, new: Tensor) -> None:
+    before, after = list(old.shape), list(new.shape)
+    if len(after) > len(before) or any(n not in (1, m) for m, n in zip(before[::-1], after[::-1], strict=False)):
+        raise CaptureError(
+            f"the model makes its buffer {name}, which is {before}, {after} in forward, and a file has one shape for "
+            "each tensor; let it drop as much as it adds (torch.cat([old, new], 1)[:, -n:]), or give it room for all "
+            "and write at a position"
+        )
 
 
 def _refuse_plain(exported: ExportedProgram) -> None:

@@ -110,6 +110,44 @@ def test_state_goes_in_and_comes_out_however_it_is_written(way: str) -> None:
     torch.testing.assert_close(kept, before)
 
 
+class Delay(nn.Module):
+    """Gives what it was given in the call before; by assignment, which torch.export does not see in all places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("last", torch.zeros(1, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[1, 3] to the same."""
+        before = self.last
+        self.last = x
+        return before
+
+
+@pytest.mark.parametrize("model", [Delay(), nn.Sequential(Delay(), nn.Tanh(), nn.Sequential(Delay()))])
+def test_what_is_assigned_anywhere_is_state(model: nn.Module) -> None:
+    data = [(torch.randn(1, 3),) for _ in range(5)]
+    samples = Samples(inputs=[torch.stack([x for (x,) in data]).numpy()])
+    task = Task(name="delay", source="test", model=model, args=data[0], evaluation=samples)
+    task, program = pipeline.captured(task, None)
+    assert program.state == tuple(name for name, _ in model.named_buffers())
+    assert task.evaluation
+    wanted = [model(x) for (x,) in data]
+    given = [outputs[0] for _, outputs in task.evaluation.run(program.exported.module())]
+    torch.testing.assert_close(torch.from_numpy(np.stack(given)), torch.stack(wanted))
+
+
+def test_a_captured_program_has_state_too() -> None:
+    data = calls("streaming")
+    task = Task(name="p", source="p.pt2", model=torch.export.export(made("streaming"), data[0]), args=data[0])
+    samples = Samples(inputs=[torch.stack([x for (x,) in data]).numpy()])
+    task, program = pipeline.captured(replace(task, evaluation=samples), None)
+    assert task.evaluation
+    _, program, reference = pipeline.settle(task, program, task.evaluation)
+    assert not program.changed
+    assert np.abs(reference[0][-1] - reference[0][0]).max() > 0.1
+
+
 def _grown(m: Keeping, x: Tensor) -> Tensor:
     m.kept = torch.cat([m.kept, x])
     return m.kept.sum(0)
@@ -226,9 +264,9 @@ def test_every_file_of_a_stateful_model_passes(name: str, target: str, of: str, 
     (record,) = done.artifacts
     assert record.verdict == "pass", record.reasons
     assert [s.name for s in done.model.state] == list(before)
-    kept = len(before)
-    assert [s.input for s in done.model.state] == [i.name for i in record.inputs][-kept:]
-    assert [s.output for s in done.model.state] == [o.name for o in record.outputs][-kept:]
+    if target != "executorch":  # which has places, no names
+        assert [s.input for s in done.model.state] == [i.name for i in record.inputs][-len(before) :]
+        assert [s.output for s in done.model.state] == [o.name for o in record.outputs][-len(before) :]
     assert record.parity
     assert record.parity.samples == 2 * CALLS
     assert len(record.parity.outputs) == len(done.model.outputs)
