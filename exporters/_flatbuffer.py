@@ -178,9 +178,19 @@ def _before_quantise(model: Any, graph: Any) -> dict[int, int]:
 
 
 def _model(content: bytes) -> Any:
+    """The file, with all that it holds.
+
+    ai-edge-quantizer puts weights of 256 KiB and more behind the flatbuffer, and says where; packed again they would
+    lie elsewhere (model_modifier.py, 0.10).
+    """
     from ai_edge_litert import schema_py_generated as schema
 
-    return schema.ModelT.InitFromPackedBuf(content, 0)
+    model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # 0: none; 1: room for one
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return model
 
 
 def _is_quantised(tensor: Any) -> bool:

@@ -121,6 +121,7 @@ def exported(task: Task, out: Path) -> list[ArtifactRecord]:
 
 def _cell(record: ArtifactRecord, task: Task, folder: Path) -> Cell:
     ours = folder / "ours" / record.file if record.file else None
+    running = ours if record.outputs else None
     key = record.target, record.recipe
     bare, path = (
         _bare(rivals.BARE[key], task, folder / f"bare-{'-'.join(key)}", key) if key in rivals.BARE else (None, None)
@@ -131,7 +132,7 @@ def _cell(record: ArtifactRecord, task: Task, folder: Path) -> Cell:
         outcome="refused" if ours is None else "pass" if record.verdict == "pass" else "fail",
         reasons=tuple(record.reasons),
         bytes=record.bytes if ours else None,
-        sqnr_db=_short(_sqnr(ours, record.target, task)) if ours else None,
+        sqnr_db=_short(_sqnr(running, record.target, task)) if running else None,
         loss_db=_short(record.loss.file_db if record.loss else None),
         expected_db=_short(record.loss.expected_db if record.loss else None),
         agreement=_short(record.ranking.share if record.ranking else None),
@@ -139,7 +140,7 @@ def _cell(record: ArtifactRecord, task: Task, folder: Path) -> Cell:
         reference=_short(record.metric.reference if record.metric else None),
         delegated=_short(record.delegated_flops),
         bare=bare,
-        latency=_short(_latency(ours, path, record.target, task)) if ours and path else None,
+        latency=_short(_latency(running, path, record.target, task)) if running and path else None,
     )
 
 
