@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 import edgepass.exporters as exporters
-from edgepass import staging
+from edgepass import ranges, staging
 from edgepass.calling import Call
 from edgepass.errors import (
     ABSENT,
@@ -32,7 +32,7 @@ from edgepass.judging import score as scores
 from edgepass.judging.candidate import Candidate, Standard, Yardstick
 from edgepass.judging.expected import Expected
 from edgepass.judging.gates import Gates
-from edgepass.judging.manifest import NOT_BELIEVED, ArtifactRecord, Manifest
+from edgepass.judging.manifest import NOT_BELIEVED, ArtifactRecord, Manifest, Varying
 from edgepass.quantize import recipe as recipes
 from edgepass.quantize.recipe import Recipe
 from edgepass.quantize.sums import SumsInHalves
@@ -65,10 +65,16 @@ class Plan:
     targets: tuple[str, ...]
     recipes: tuple[Recipe, ...]
     max_batch: int | None = None
+    dynamic: tuple[Varying, ...] = ()
     refused: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @staticmethod
-    def of(targets: Sequence[str], names: Sequence[str], max_batch: int | None = None) -> "Plan":
+    def of(
+        targets: Sequence[str],
+        names: Sequence[str],
+        max_batch: int | None = None,
+        dynamic: Sequence[Varying] = (),
+    ) -> "Plan":
         """Raises UnknownNameError, InputError, and RefusedError where no target can do any of it."""
         if max_batch is not None and (not isinstance(max_batch, int) or max_batch < 2):
             raise InputError(
@@ -82,12 +88,12 @@ class Plan:
         refused: dict[tuple[str, str], str] = {}
         for name, recipe in product(chosen, read):
             try:
-                exporters.check(exporters.target(name), name, recipe, max_batch)
+                exporters.check(exporters.target(name), name, recipe, max_batch, dynamic)
             except RefusedError as error:
                 refused[name, recipe.name] = str(error)
         if len(refused) == len(chosen) * len(read):
             raise RefusedError("; ".join(refused.values()))
-        return Plan(targets=chosen, recipes=read, max_batch=max_batch, refused=refused)
+        return Plan(targets=chosen, recipes=read, max_batch=max_batch, dynamic=tuple(dynamic), refused=refused)
 
 
 def build(
@@ -104,6 +110,7 @@ def build(
     bounds: Gates | None = None,
     max_batch: int | None = None,
     sequence: int | None = None,
+    dynamic: Sequence[str] | str = (),
     overwrite: bool = False,
 ) -> Manifest:
     """Export a torch.nn.Module, run and judge each written file, and leave all of it in the folder `out`.
@@ -120,7 +127,8 @@ def build(
     Raises InputError and its kin (see edgepass.errors), and MissingExtraError where no target asked for is installed;
     a failed gate, and a target that cannot take the model or is not installed beside one that is, is in the verdict.
     """
-    plan = Plan.of(targets, [recipe] if isinstance(recipe, str) else recipe, max_batch)
+    lengths = [ranges.read(text) for text in ([dynamic] if isinstance(dynamic, str) else dynamic)]
+    plan = Plan.of(targets, [recipe] if isinstance(recipe, str) else recipe, max_batch, lengths)
     refuse_scripted(model, "model")
     call = Call.of(example_inputs, "example_inputs")
     args = check_args(example_inputs, "example_inputs", call)
@@ -157,7 +165,7 @@ def export(
         recipe.check_calibration(given=task.calibration is not None)
     out = out.absolute()  # the model's forward may change the working folder
     say("capturing")
-    task, program = captured(task, plan.max_batch)
+    task, program = captured(task, plan.max_batch, plan.dynamic)
     samples = evaluation(task)
     say(f"running {task.name} in torch on {len(samples)} samples")
     held, program, reference = settle(task, program, samples)
@@ -166,7 +174,7 @@ def export(
         reference=reference,
         score=task.score,
         threads=threads,
-        batches=batches.of(samples, reference, plan.max_batch, held.reference, program.outputs),
+        batches=batches.of(samples, reference, plan.max_batch, held.reference, program.outputs, program.lengths),
         named=(program.inputs, program.outputs),
     )
     _ = standard.comparison  # a metric that cannot be had is told before anything is written
@@ -175,7 +183,7 @@ def export(
         written = write(program, plan, task.name, folder, calibrate, say)
         yardsticks = _yardsticks(program, written, standard, folder, say)
         records = recording.save_golden(folder, standard, judge(written, standard, bounds, yardsticks, say))
-        result = recording.manifest_of(task, standard, records, bounds, plan.max_batch, program.changed)
+        result = recording.manifest_of(task, standard, records, bounds, plan.max_batch, program.changed, plan.dynamic)
         result = replace(result, recipes={r.name: r.text for r in plan.recipes if r.text})
         result.write(folder)
         page.write(folder)
@@ -292,10 +300,12 @@ def expectations(job: Job) -> Callable[[str], Expected]:
     return of
 
 
-def captured(task: Task, max_batch: int | None) -> tuple[Task, Program]:
+def captured(task: Task, max_batch: int | None, dynamic: Sequence[Varying] = ()) -> tuple[Task, Program]:
     """The program of a task, and the task with the state that it turns out to keep."""
     with _memory.bounded():
-        program = capture(task.model, task.args, decompositions=task.decompositions, max_batch=max_batch)
+        program = capture(
+            task.model, task.args, decompositions=task.decompositions, max_batch=max_batch, dynamic=dynamic
+        )
     return task.stateful(program.state, program.args[len(task.args) :]), program
 
 
@@ -303,7 +313,7 @@ def calibration(task: Task, program: Program) -> Callable[[], Iterable[tuple[Ten
     """The arguments to calibrate with, state as `program` comes to it call by call; None where there are none."""
     samples = task.calibration
     if samples is None or not samples.state:
-        return None if samples is None else samples.arguments
+        return None if samples is None else partial(batches.calibration, samples, program.lengths)
     return partial(_carried, samples, program, task.source)
 
 

@@ -1,6 +1,6 @@
 """Validation: files judged again, and files that another tool made."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from edgepass.judging import batches, files, gates, manifest, recording, standin
 from edgepass.judging import score as scores
 from edgepass.judging.candidate import Candidate, Standard
 from edgepass.judging.gates import Gates
-from edgepass.judging.manifest import ArtifactRecord, Manifest, Metric, Outcome
+from edgepass.judging.manifest import ArtifactRecord, Manifest, Metric, Outcome, Varying
 from edgepass.judging.replay import replay
 from edgepass.quantize import recipe as recipes
 from edgepass.runtimes import Array
@@ -29,6 +29,7 @@ def validate(
     bounds: Gates,
     threads: int = 1,
     max_batch: int | None = None,
+    dynamic: Sequence[Varying] = (),
     trust: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Manifest:
@@ -64,15 +65,16 @@ def validate(
             f"{path} was made from {model}, which cannot be had here: {error}; or give --reference"
         ) from None
     max_batch = max_batch or (made.model.max_batch if made else None)
+    dynamic = dynamic or (made.model.dynamic if made else ())
     task = replace(task, sequence=task.sequence or (made.model.sequence if made else None))
-    task, program = pipeline.captured(task, max_batch)
+    task, program = pipeline.captured(task, max_batch, dynamic)
     held, program, reference_outputs = pipeline.settle(task, program, samples := pipeline.evaluation(task))
     standard = Standard(
         samples=samples,
         reference=reference_outputs,
         score=scores.again(task.score, made) if made and metric is None else task.score,
         threads=threads,
-        batches=batches.of(samples, reference_outputs, max_batch, held.reference, program.outputs),
+        batches=batches.of(samples, reference_outputs, max_batch, held.reference, program.outputs, program.lengths),
         named=(program.inputs, program.outputs),
     )
     bounds = bounds.over(gates.of(made.gates)) if made else bounds
@@ -98,7 +100,7 @@ def validate(
     judged = pipeline.judge((candidate(file, name) for file, name in listed), standard, bounds, {}, say)
     keys = {a.file: a.golden for a in made.artifacts} if made else {}
     judged = [(replace(record, golden=keys.get(record.file)), outputs) for record, outputs in judged]
-    again = recording.manifest_of(task, standard, [r for r, _ in judged], bounds, max_batch, program.changed)
+    again = recording.manifest_of(task, standard, [r for r, _ in judged], bounds, max_batch, program.changed, dynamic)
     if made is None:
         return again
     return _held(path, made, replace(again, recipes=made.recipes), standard, judged, held)

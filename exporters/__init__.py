@@ -1,7 +1,7 @@
 """Exporters: what writes an artifact. One target per file; each file *is* a Target."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -16,7 +16,7 @@ from edgepass.errors import NO_MEMORY, EdgepassError, RefusedError, listed, of_w
 from edgepass.exporters import _space
 from edgepass.exporters._capture import Program, converting
 from edgepass.exporters._origin import origin
-from edgepass.judging.manifest import Fallback
+from edgepass.judging.manifest import Fallback, Varying
 from edgepass.quantize import audit, pt2e, weights
 from edgepass.quantize.audit import Requested
 from edgepass.quantize.float16 import to_float16
@@ -219,13 +219,15 @@ def spared(name: str, job: Job) -> list[str]:
     return [f"{job.recipe.name} leaves some weights in float32, {listed(names)}: {why}" for why, names in named.items()]
 
 
-def check(target: Target, name: str, recipe: Recipe, max_batch: int | None) -> None:
+def check(target: Target, name: str, recipe: Recipe, max_batch: int | None, dynamic: Sequence[Varying] = ()) -> None:
     """Raise RefusedError when `target` cannot do what is asked. Cheap: call it before any model is loaded."""
     if recipe.scheme in target.refuses:
         reason, nearest = target.refuses[recipe.scheme]
         raise RefusedError(f"{name} cannot do {recipe.name}: {reason}; the nearest recipe that it can is {nearest}")
-    if max_batch is not None and target.dynamic_batch is not None:
+    asked = (["--max-batch"] if max_batch is not None else []) + (["--dynamic"] if dynamic else [])
+    if asked and target.dynamic_batch is not None:
+        what = "a batch that varies" if max_batch is not None else "a dimension that varies"
         raise RefusedError(
-            f"{name} cannot hold a batch that varies: {target.dynamic_batch}; "
-            f"leave out --max-batch, or name the other targets with --target"
+            f"{name} cannot hold {what}: {target.dynamic_batch}; "
+            f"leave out {' and '.join(asked)}, or name the other targets with --target"
         )

@@ -1,11 +1,12 @@
 """Capture: torch.export runs once, for every target and recipe."""
 
+import inspect
 import logging
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,13 +27,16 @@ from edgepass.exporters._canonical._fold import fold
 from edgepass.exporters._canonical._outputs import plain
 from edgepass.exporters._canonical._unused import drop
 from edgepass.exporters._state import INPUT, OUTPUT, assigned, changed, explicit
+from edgepass.judging.manifest import Varying
 
 COND = torch.ops.higher_order.cond
 BOTH = "a file computes both branches of torch.cond, and takes what one of them gives"
-OF_ONE_BATCH = (
-    "the model keeps state from call to call, of a size that cannot vary with the batch; leave out --max-batch, and "
-    "let get_args() have the batch that the app will have"
+OF_ONE_SIZE = (
+    "the model keeps state from call to call, of a size that cannot vary with the batch; leave out --max-batch and "
+    "--dynamic, and let get_args() have the sizes that the app will have"
 )
+Ranges = tuple[tuple[Varying, tuple[int, ...]], ...]
+"""The dimensions that vary, each with the numbers of the inputs that have it."""
 CORE_NAMESPACES = ("aten", "prim", "prims", "quantized_decomposed", "_operator", "higher_order")
 
 
@@ -40,11 +44,11 @@ CORE_NAMESPACES = ("aten", "prim", "prims", "quantized_decomposed", "_operator",
 class Program:
     """A captured model: float32, in ATen operations only.
 
-    `args`: the example arguments; they fix every shape but a dynamic batch.
+    `args`: the example arguments; they fix every shape but what varies.
     `state`: names of the buffers whose values are the last of the arguments, as they begin, and the last of the
     outputs, as they go on; see _state.py.
     `keep`: modules that the model itself wants kept in float32, whatever the recipe.
-    `max_batch`: upper bound of a dynamic first dimension; None when the batch is fixed.
+    `varying`: the dimensions that vary, the batch among them, each with the numbers of the inputs that have it.
     `notes`: what a reader of any file made of it should know.
     `bare`: the program before its canonical forms; None where it has none.
     `inputs`, `outputs`: what the model calls its tensors.
@@ -54,7 +58,7 @@ class Program:
     exported: ExportedProgram
     args: tuple[Tensor, ...]
     keep: tuple[str, ...] = ()
-    max_batch: int | None = None
+    varying: Ranges = ()
     notes: tuple[str, ...] = ()
     bare: ExportedProgram | None = None
     inputs: tuple[str, ...] = ()
@@ -62,9 +66,14 @@ class Program:
     changed: str = ""
     state: tuple[str, ...] = ()
 
+    @property
+    def lengths(self) -> list[tuple[Varying, tuple[int, ...]]]:
+        """What varies but for the batch."""
+        return [(varying, inputs) for varying, inputs in self.varying if varying.axis]
+
     def retrace(self, module: nn.Module, args: tuple[Tensor, ...] | None = None) -> ExportedProgram:
         """A module that a stage made out of this program, as one of the same shapes; `args` are of other types."""
-        return _exported(module, args or self.args, self.max_batch)
+        return _exported(module, args or self.args, self.varying)
 
 
 def capture(
@@ -73,6 +82,7 @@ def capture(
     *,
     decompositions: Mapping[OpOverload, Callable[..., Any]] | None = None,
     max_batch: int | None = None,
+    dynamic: Sequence[Varying] = (),
 ) -> Program:
     """Capture `model` as called with `args`; a model that is a program already stays as it is.
 
@@ -89,39 +99,43 @@ def capture(
             "vary; give it one, or leave out --max-batch"
         )
     varied = args
-    if max_batch is not None:  # torch.export takes a dimension of 1 for one that is always 1
-        varied = tuple(arg.repeat(2, *(1 for _ in arg.shape[1:])) if len(arg) == 1 else arg for arg in args)
+    varying: Ranges = ()
     if isinstance(model, ExportedProgram):
         if max_batch is not None:
             raise CaptureError("the batch of a program is what it was captured with; leave out --max-batch")
+        if dynamic:
+            raise CaptureError("the shapes of a program are what it was captured with; leave out --dynamic")
         exported = model
     else:
+        varying = _varying(model, args, max_batch, dynamic)
+        for which, having in varying:  # torch.export takes a dimension of 1 for one that is always 1
+            varied = tuple(_wide(arg, which.axis) if n in having else arg for n, arg in enumerate(varied))
         hook = model.eval().register_forward_hook(lambda module, args, outputs: structure.plain(outputs))
         try:
             with assigned(model):
-                exported = _exported(model, varied, max_batch)
+                exported = _exported(model, varied, varying)
         except EdgepassError:
             raise
         except Exception as error:
-            if max_batch is not None:
+            if varying:
                 _refuse_state(model, args)
-            raise CaptureError(_explain(error, max_batch)) from None
+            raise CaptureError(_explain(error, varying)) from None
         finally:
             hook.remove()
     inputs, outputs = _names(exported)
     args, state = varied, dict[str, Tensor]()
     if changed(exported):
-        if max_batch is not None:
-            raise CaptureError(OF_ONE_BATCH)
+        if varying:
+            raise CaptureError(OF_ONE_SIZE)
         try:
             with converting():
                 module, state = explicit(exported)
         except EdgepassError:
             raise
         except Exception as error:
-            raise CaptureError(_explain(error, max_batch)) from None
+            raise CaptureError(_explain(error, ())) from None
         args = (*args, *state.values())
-        exported = _exported(module, args, None)
+        exported = _exported(module, args, ())
         inputs += structure.names([(INPUT + name,) for name in state], "state", inputs + outputs)
         outputs += structure.names([(OUTPUT + name,) for name in state], "state", inputs + outputs)
     dense(exported)
@@ -129,7 +143,7 @@ def capture(
         exported=exported,
         args=args,
         keep=tuple(getattr(model, "keep_float", ())),
-        max_batch=max_batch,
+        varying=varying,
         inputs=inputs,
         outputs=outputs,
         state=tuple(state),
@@ -139,20 +153,20 @@ def capture(
     return _canonical(program)
 
 
-def _exported(model: nn.Module, args: tuple[Tensor, ...], max_batch: int | None) -> ExportedProgram:
+def _exported(model: nn.Module, args: tuple[Tensor, ...], varying: Ranges) -> ExportedProgram:
     with converting():
-        return torch.export.export(model, args, strict=False, dynamic_shapes=_dynamic(args, max_batch))
+        return torch.export.export(model, args, strict=False, dynamic_shapes=_dynamic(args, varying))
 
 
 def _refuse_state(model: nn.Module, args: tuple[Tensor, ...]) -> None:
-    """Raise CaptureError for a model that keeps state, where its batch was asked to vary, and that has failed."""
+    """Raise CaptureError for a model that keeps state, where a size was asked to vary, and that has failed."""
     try:
         with assigned(model):
-            keeps = changed(_exported(model, args, None))
+            keeps = changed(_exported(model, args, ()))
     except Exception:  # it fails anyhow, and for another reason
         return
     if keeps:
-        raise CaptureError(OF_ONE_BATCH)
+        raise CaptureError(OF_ONE_SIZE)
 
 
 def _names(exported: ExportedProgram) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -243,11 +257,39 @@ def quiet() -> Iterator[None]:
         logging.disable(disabled)
 
 
-def _dynamic(args: tuple[Tensor, ...], max_batch: int | None) -> tuple[Any, ...] | None:
-    if max_batch is None:
+def _varying(model: nn.Module, args: tuple[Tensor, ...], max_batch: int | None, dynamic: Sequence[Varying]) -> Ranges:
+    """Which inputs have each dimension that varies. Raises CaptureError where none has, or not in such a size."""
+    found: list[tuple[Varying, tuple[int, ...]]] = []
+    if max_batch is not None:
+        found.append((Varying(axis=0, high=max_batch), tuple(range(len(args)))))
+    names = list(inspect.signature(model.forward).parameters)
+    for which in dynamic:
+        having = [number for number, arg in enumerate(args) if arg.dim() > which.axis]
+        if which.input:
+            having = [number for number in having if names[number : number + 1] == [which.input]]
+        if not having:
+            known = ", ".join(f"{name}{list(arg.shape)}" for name, arg in zip(names, args, strict=False))
+            raise CaptureError(f"--dynamic {which} names a dimension that no input has; the inputs are {known}")
+        size = args[having[0]].shape[which.axis]
+        if not which.low <= size <= which.high:
+            raise CaptureError(f"--dynamic {which} leaves out {size}, the size in the example arguments; take it in")
+        found.append((which, tuple(number for number in having if args[number].shape[which.axis] == size)))
+    return tuple(found)
+
+
+def _wide(arg: Tensor, axis: int) -> Tensor:
+    return torch.cat([arg, arg], axis) if arg.shape[axis] == 1 else arg
+
+
+def _dynamic(args: tuple[Tensor, ...], varying: Ranges) -> tuple[Any, ...] | None:
+    if not varying:
         return None
-    batch = Dim("batch", min=1, max=max_batch)
-    return tuple({0: batch} for _ in args)
+    shapes: list[dict[int, Any]] = [{} for _ in args]
+    for number, (which, having) in enumerate(varying):
+        size = Dim(f"length_{number}" if which.axis else "batch", min=which.low, max=which.high)
+        for place in having:
+            shapes[place][which.axis] = size
+    return tuple(shapes)
 
 
 def dense(exported: ExportedProgram) -> None:
@@ -343,7 +385,7 @@ def _defined_with(op: OpOverload) -> Callable[..., Any] | None:
     return None if definition is None else definition._init_fn
 
 
-def _explain(error: Exception, max_batch: int | None) -> str:
+def _explain(error: Exception, ranges: Ranges) -> str:
     """One sentence with the line of the user's code that torch.export stopped at."""
     torch_home = str(Path(torch.__file__).parent)
     frames = [
@@ -356,9 +398,13 @@ def _explain(error: Exception, max_batch: int | None) -> str:
     if "data-dependent" in str(error).lower() or "DataDependent" in name:
         why = "the control flow depends on the values of a tensor"
         advice = "use torch.where or torch.cond, or move the decision out of the model"
-    elif max_batch is not None and "Constraint" in str(error):
-        why = f"the batch cannot vary up to {max_batch} ({first_line(error)})"
-        advice = "leave out --max-batch, or do not fix the batch in a reshape"
+    elif ranges and "Constraint" in str(error):
+        varying = [which for which, _ in ranges]
+        of = [f"dimension {v.axis} cannot vary from {v.low} to {v.high}" for v in varying if v.axis]
+        of += [f"the batch cannot vary up to {v.high}" for v in varying if not v.axis]
+        why = f"{' or '.join(of)} ({first_line(error)})"
+        flags = " and ".join(dict.fromkeys("--dynamic" if v.axis else "--max-batch" for v in varying))
+        advice = f"leave out {flags}, or do not fix such a size in a reshape"
     else:
         why = f"{name}: {first_line(error)}"
         advice = "call the model with get_args() in plain torch first"

@@ -69,7 +69,6 @@ def export(job: Job, path: Path) -> Lowered:
         program,
         minimum_deployment_target=ct.target.iOS17,
         compute_precision=_precision(ct, job, program),
-        inputs=_inputs(ct, job),
         outputs=_outputs(ct, program, job.program.outputs),
         skip_model_load=True,
     )
@@ -98,14 +97,6 @@ def _precision(ct: Any, job: Job, program: ExportedProgram) -> Any:
     return ct.transform.FP16ComputePrecision(
         op_selector=lambda op: KEPT not in op.scopes.get(ScopeSource.EXIR_STACK_TRACE, [])
     )
-
-
-def _inputs(ct: Any, job: Job) -> list[Any] | None:
-    """None where shapes are fixed; flexible first dimensions otherwise."""
-    if job.program.max_batch is None:
-        return None
-    batch = ct.RangeDim(lower_bound=1, upper_bound=job.program.max_batch, default=1)
-    return [ct.TensorType(shape=(batch, *arg.shape[1:])) for arg in job.program.args]
 
 
 def _outputs(ct: Any, program: ExportedProgram, names: Sequence[str]) -> list[Any]:

@@ -20,6 +20,7 @@ ALLOWED = {
     "catalog": {"errors"},
     "structure": set[str](),
     "calling": {"errors", "structure"},
+    "ranges": {"errors", "judging.manifest"},
     "judging.parity": {"errors"},
     "judging.figures": {"judging.parity"},
     "judging.manifest": {"errors", "judging.parity", "judging.figures"},
@@ -44,7 +45,7 @@ ALLOWED = {
     "describing": BASE | {"runtimes", "models", "models.parts", "judging.files", "report", "task"},
     "pipeline": BASE
     | {"runtimes", "quantize", "exporters", "judging", "judging.files", "judging.score", "report", "staging", "task"}
-    | {"calling"},
+    | {"calling", "ranges"},
 }  # fmt: skip
 
 

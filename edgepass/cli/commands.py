@@ -74,6 +74,7 @@ def fit(csv: Path, output: Path, columns: str | None, epochs: int | None, as_jso
     type=click.IntRange(2),
     help="Let the first dimension vary from 1 to this; files are judged at both ends and between.",
 )
+@options.dynamic
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of synthetic data.")
 @options.bounds
 @options.threads
@@ -86,16 +87,17 @@ def export(
     recipes: tuple[str, ...],
     passes: int | None,
     max_batch: int | None,
+    dynamic: tuple[str, ...],
     threads: int,
     overwrite: bool,
     as_json: bool,
     **rest: Any,
 ) -> None:
     """Write MODEL for each target, run each written file, and judge it."""
-    from edgepass import pipeline, staging
+    from edgepass import pipeline, ranges, staging
     from edgepass.cli import terminal
 
-    plan = pipeline.Plan.of(targets, recipes, max_batch)
+    plan = pipeline.Plan.of(targets, recipes, max_batch, [ranges.read(text) for text in dynamic])
     staging.refuse_existing(output, overwrite=overwrite)
     gates = options.gates(rest)
     model = model if passes is None else f"{model}@{passes}"
@@ -118,6 +120,7 @@ def export(
     type=click.IntRange(2),
     help="The largest first dimension that FILE takes. [default: what OUT/ was made with]",
 )
+@options.dynamic
 @options.data
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of synthetic data.")
 @options.bounds
@@ -129,12 +132,13 @@ def validate(
     trust: bool,
     recipe: str | None,
     max_batch: int | None,
+    dynamic: tuple[str, ...],
     threads: int,
     as_json: bool,
     **rest: Any,
 ) -> None:
     """Judge the files in OUT/ again, or one file that another tool made. Writes nothing."""
-    from edgepass import validation
+    from edgepass import ranges, validation
     from edgepass.cli import terminal
 
     with terminal.Steps(silent=as_json) as steps:
@@ -147,6 +151,7 @@ def validate(
             bounds=options.gates(rest),
             threads=threads,
             max_batch=max_batch,
+            dynamic=[ranges.read(text) for text in dynamic],
             trust=trust,
             say=steps.say,
         )

@@ -51,6 +51,15 @@ def output(text: str) -> Callable[[Command], Command]:
     return click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help=text)
 
 
+dynamic = click.option(
+    "--dynamic",
+    multiple=True,
+    metavar="[INPUT:]D=LOW..HIGH",
+    help="Let dimension D of the inputs vary, e.g. 1=1..512 tokens; repeatable. Files are judged at both ends and "
+    "between.",
+)
+
+
 def bounds(command: Command) -> Command:
     """The gates, as options."""
     for flag, kind, text in (

@@ -1,11 +1,13 @@
-"""A batch that may vary: evaluation samples handed over 1, an odd number and the most at a time, and what comes of it.
+"""Sizes that may vary: evaluation samples of the least size, an awkward one and the most, and what comes of it.
 
 A file that is right at one size may hold that size in a reshape, or a mean over the batch in a constant, or run on a
 kernel that forgets what is left over of four. So at each size the model itself is asked anew, and the file is held to
 it in parity, and with the target's float32 file. Its noise may be what the same rows have at the samples' own batch, in
 every place of the batch, where the model treats each row by itself; where it does not, what the recipe's graph has.
+Along any other dimension samples are cut off, or go on from their beginning.
 """
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,24 +15,27 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from edgepass.errors import ArtifactError, InputError
 from edgepass.judging import expected, interface, parity
 from edgepass.judging.comparison import by_row
-from edgepass.judging.manifest import NOT_BELIEVED, AtBatch, Conversion, Excess
+from edgepass.judging.manifest import NOT_BELIEVED, AtBatch, Conversion, Excess, Varying
 from edgepass.quantize.recipe import Scheme
 from edgepass.runtimes import Array
 from edgepass.task import Samples, spread
 
 ROWS = 32
-"""That a file is asked at each size, at least; two calls, where that is more."""
+"""That a file is asked at each size of a batch, at least; two calls, where that is more."""
+CALLS = 16
+"""At most, at each size of another dimension."""
 MOST_BYTES = 1 << 30
 """Of the inputs at one size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One size: calls with so many rows each, [calls, size, ...], and the model's outputs.
+    """One size: calls with so many rows each, [calls, size, ...], or so long along `axis`, and the model's outputs.
 
     `picked`: which rows of the evaluation samples they are. `own`: the size of those.
     `alone`: the model's outputs for the same rows there, [rows, ...]; None where they are others.
@@ -43,16 +48,27 @@ class Batch:
     reference: list[Array]
     alone: list[Array] | None
     names: Sequence[str] = ()
+    axis: int = 0
 
     @property
     def rows(self) -> list[Array]:
-        """The model's outputs, [rows, ...], as far as one is of rows."""
-        return [by_row(r, self.size) for r in self.reference]
+        """The model's outputs, [rows, ...], as far as one is of rows; of calls along another dimension."""
+        return [self.by_row(r) for r in self.reference]
+
+    def by_row(self, stacked: Array) -> Array:
+        """[calls, size, ...] as [rows, ...], where the batch varies."""
+        return stacked if self.axis else by_row(stacked, self.size)
 
 
 def sizes(most: int) -> list[int]:
     """1, an odd size between, and the largest."""
     return sorted({1, most // 2 | 1, most})
+
+
+def lengths(low: int, high: int) -> list[int]:
+    """The least, a prime between, and the largest."""
+    primes = (n for n in range((low + high) // 2, low, -1) if all(n % m for m in range(2, math.isqrt(n) + 1)))
+    return sorted({low, next(primes, low), high})
 
 
 def of(
@@ -61,16 +77,55 @@ def of(
     most: int | None,
     model: Callable[[Samples], list[Array]],
     names: Sequence[str] = (),
+    dynamic: Sequence[tuple[Varying, Sequence[int]]] = (),
 ) -> list[Batch]:
-    """Every size but that of the samples; none of a batch that is fixed.
+    """Every size but the samples' own, of the batch and of each dimension of `dynamic`, with the inputs that have it.
 
-    Raises InputError where the model cannot be called so, or the largest batch is too large to try.
+    Raises InputError where the model cannot be called so, or the largest is too large to try.
     """
     own = samples.inputs[0].shape[1] if most else None
-    if not (most and own):
-        return []
-    made = (_batch(samples, reference, size, own, model) for size in sizes(most) if size != own)
+    made = [_batch(samples, reference, size, own, model) for size in sizes(most) if size != own] if most and own else []
+    for varying, inputs in dynamic:
+        size = samples.inputs[inputs[0]].shape[varying.axis + 1]
+        others = [length for length in lengths(varying.low, varying.high) if length != size]
+        made += [_length(samples, length, size, varying.axis, inputs, model) for length in others]
     return [replace(batch, names=names) for batch in made]
+
+
+def calibration(samples: Samples, dynamic: Sequence[tuple[Varying, Sequence[int]]]) -> list[tuple[Tensor, ...]]:
+    """Argument tuples of the samples, and of some of them at each size of the dimensions that vary but the batch."""
+    picked = spread(len(samples), CALLS)
+    others = [
+        _cut(samples, picked, size, varying.axis, inputs)
+        for varying, inputs in dynamic
+        for size in lengths(varying.low, varying.high)
+    ]
+    return [arguments for given in (samples, *others) for arguments in given.arguments()]
+
+
+def _cut(samples: Samples, picked: NDArray[np.intp], size: int, axis: int, inputs: Sequence[int]) -> Samples:
+    """Some of the samples, of another size along the axis of these inputs."""
+    along = np.arange(size) % samples.inputs[inputs[0]].shape[axis + 1]
+    cut = [x[picked].take(along, axis + 1) if n in inputs else x[picked] for n, x in enumerate(samples.inputs)]
+    return Samples(inputs=[np.ascontiguousarray(x) for x in cut])
+
+
+def _length(
+    samples: Samples, size: int, own: int, axis: int, inputs: Sequence[int], model: Callable[[Samples], list[Array]]
+) -> Batch:
+    picked = spread(len(samples), CALLS)
+    needed = sum(samples.inputs[n][0].nbytes // own * size for n in inputs) * len(picked)
+    if needed > MOST_BYTES:
+        raise InputError(
+            f"a size of {size} along dimension {axis} cannot be judged here: its inputs alone take "
+            f"{needed / 2**30:.3g} GiB; give a smaller --dynamic"
+        )
+    given = _cut(samples, picked, size, axis, inputs)
+    try:
+        outputs = model(given)
+    except InputError as error:
+        raise InputError(f"at {size} along dimension {axis}: {error}") from None
+    return Batch(size=size, own=own, samples=given, picked=picked, reference=outputs, alone=None, axis=axis)
 
 
 def _batch(
@@ -103,13 +158,13 @@ def kept(batch: Batch, given: list[Array] | str, path: Path) -> AtBatch:
     """What the target's float32 file keeps of the model at this size."""
     outputs, why = _aligned(batch, given, path)
     if why:
-        return AtBatch(size=batch.size, rows=len(batch.picked), reason=why)
+        return AtBatch(size=batch.size, axis=batch.axis, rows=len(batch.picked), reason=why)
     found = Conversion(
         float32=expected.kept(batch.rows, outputs, batch.names) if len(batch.rows[0]) > 1 else [],
         float32_agreement=expected.agreed(batch.rows, outputs, batch.names),
         samples=len(batch.picked),
     )
-    return AtBatch(size=batch.size, rows=len(batch.picked), conversion=found)
+    return AtBatch(size=batch.size, axis=batch.axis, rows=len(batch.picked), conversion=found)
 
 
 def compare(
@@ -126,17 +181,18 @@ def compare(
     `of_float`: the target's float32 file at this size, None where there is none.
     """
     outputs, why = _aligned(batch, given, path)
-    graph = [by_row(g, batch.size) for g in graph]
+    graph = [batch.by_row(g) for g in graph]
     if not why and of_float and of_float.reason:
         why = f"the float32 file of this target fails there, {NOT_BELIEVED}: {of_float.reason}"
     if why:
-        return AtBatch(size=batch.size, rows=len(batch.picked), reason=why)
+        return AtBatch(size=batch.size, axis=batch.axis, rows=len(batch.picked), reason=why)
     alone = _picked(own, batch) if batch.alone is not None else None
     found = of_float.conversion if of_float and of_float.conversion else Conversion(samples=len(batch.picked))
     if alone is None and graph:
         found = replace(found, excess=expected.excess(batch.rows, graph, outputs, scheme, batch.names))
     return AtBatch(
         size=batch.size,
+        axis=batch.axis,
         rows=len(batch.picked),
         parity=parity.of(batch.rows, outputs, batch.names),
         alone=parity.of(batch.alone, alone, batch.names) if batch.alone is not None and alone is not None else None,
@@ -157,19 +213,23 @@ def _apart(batch: Batch, alone: list[Array], outputs: list[Array], scheme: Schem
 
 def notes(found: Sequence[AtBatch]) -> list[str]:
     """A sentence on the size at which the file is worst."""
-    known = [(b.parity.centred_db, b.size) for b in found if b.parity and b.parity.centred_db is not None]
-    if not known:
-        return []
-    least, size = min(known)
-    others = " and ".join(str(b.size) for b in found)
-    return [f"in batches of {others}: {least:.1f} dB at least ({size})"]
+    said: list[str] = []
+    for axis in sorted({b.axis for b in found}):
+        here = [b for b in found if b.axis == axis]
+        known = [(b.parity.centred_db, b.size) for b in here if b.parity and b.parity.centred_db is not None]
+        if known:
+            least, size = min(known)
+            others = " and ".join(str(b.size) for b in here)
+            what = f"at {others} along dimension {axis}" if axis else f"in batches of {others}"
+            said.append(f"{what}: {least:.1f} dB at least ({size})")
+    return said
 
 
 def _aligned(batch: Batch, given: list[Array] | str, path: Path) -> tuple[list[Array], str]:
     """Outputs [rows, ...], or why there are none."""
     try:
         if not isinstance(given, str):
-            return [by_row(y, batch.size) for y in interface.aligned(given, batch.reference, path)], ""
+            return [batch.by_row(y) for y in interface.aligned(given, batch.reference, path)], ""
         why = given
     except ArtifactError as error:
         why = str(error)

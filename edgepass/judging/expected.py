@@ -68,14 +68,14 @@ class Expected:
 
     def __init__(self, graph: Callable[[], nn.Module]) -> None:
         self._graph = graph
-        self._outputs: dict[int | None, list[Array]] = {}
+        self._outputs: dict[tuple[int, int] | None, list[Array]] = {}
         self.note = ""
         """Why there are none."""
 
-    def outputs(self, samples: Samples, size: int | None = None) -> list[Array]:
+    def outputs(self, samples: Samples, size: tuple[int, int] | None = None) -> list[Array]:
         """One array [n, *shape] per output; none at all where torch cannot run the graph, or gives no number.
 
-        `size` is that of the batch, where it is another than usual.
+        `size`: the dimension that is of another size than usual, and which.
         """
         if size not in self._outputs:
             try:

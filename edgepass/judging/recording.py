@@ -14,7 +14,7 @@ from edgepass.judging.candidate import Standard
 from edgepass.judging.comparison import too_few
 from edgepass.judging.figures import number
 from edgepass.judging.gates import Gates
-from edgepass.judging.manifest import ArtifactRecord, Manifest, ModelInfo, StateSpec, TensorSpec
+from edgepass.judging.manifest import ArtifactRecord, Manifest, ModelInfo, StateSpec, TensorSpec, Varying
 from edgepass.runtimes import Array
 from edgepass.task import Samples, Task
 
@@ -57,19 +57,21 @@ def manifest_of(
     bounds: Gates,
     max_batch: int | None = None,
     captured: str = "",
+    dynamic: Sequence[Varying] = (),
 ) -> Manifest:
     """What is written down about one export or validation; `captured` is what torch.export changed."""
     roles = {"calibration": task.calibration, "evaluation": standard.samples}
     parameters = sum(p.numel() for p in task.module.parameters())
     batch = standard.samples.inputs[0].shape[1] if max_batch else None
     kept = state(task.state, standard)
+    lengths = [b for b in standard.batches if b.axis]
     return Manifest(
         verdict=gates.worst([record.verdict for record in records]),
         model=ModelInfo(
             name=task.name,
             source=task.source,
-            inputs=[_spec(*named, batch) for named in zip(standard.inputs, standard.arguments, strict=True)],
-            outputs=[_spec(*named, batch) for named in zip(standard.outputs, standard.reference, strict=True)],
+            inputs=_specs(standard.inputs, standard.arguments, batch, [b.samples.inputs for b in lengths]),
+            outputs=_specs(standard.outputs, standard.reference, batch, [b.reference for b in lengths]),
             parameters=parameters,
             columns=list(task.columns),
             levels=list(task.levels),
@@ -79,6 +81,7 @@ def manifest_of(
             starts=_starts(standard.samples),
             max_batch=max_batch,
             batch=batch,
+            dynamic=list(dynamic),
             captured=captured,
             state=kept,
             sequence=task.sequence,
@@ -141,12 +144,19 @@ def _starts(samples: Samples) -> list[str]:
     return [str(moment) for moment in np.datetime_as_string(starts, unit="s")]
 
 
-def _spec(name: str, array: Array, batch: int | None) -> TensorSpec:
-    """`batch` is the first dimension of what varies with it."""
-    shape: tuple[int | None, ...] = array.shape[1:]
-    if batch is not None and shape[:1] == (batch,):
-        shape = (None, *shape[1:])
-    return TensorSpec(name=name, shape=shape, dtype=str(array.dtype))
+def _specs(
+    names: Sequence[str], arrays: Sequence[Array], batch: int | None, others: Sequence[Sequence[Array]]
+) -> list[TensorSpec]:
+    """`batch` is the first dimension of what varies with it; `others` are the same arrays at other lengths."""
+    made: list[TensorSpec] = []
+    for number, (name, array) in enumerate(zip(names, arrays, strict=True)):
+        shape: list[int | None] = list(array.shape[1:])
+        if batch is not None and shape[:1] == [batch]:
+            shape[0] = None
+        for other in others:
+            shape = [n if n == m else None for n, m in zip(shape, other[number].shape[1:], strict=True)]
+        made.append(TensorSpec(name=name, shape=tuple(shape), dtype=str(array.dtype)))
+    return made
 
 
 def versions() -> dict[str, str]:

@@ -156,7 +156,9 @@ def _batches(
             batch,
             given,
             outputs,
-            candidate.expected.outputs(batch.samples, batch.size) if candidate.expected and not batch.alone else [],
+            candidate.expected.outputs(batch.samples, (batch.axis, batch.size))
+            if candidate.expected and not batch.alone
+            else [],
             of_float,
             candidate.path,
             budgets.scheme_of(candidate),
