@@ -22,7 +22,7 @@ def raise_version(content: bytes) -> tuple[bytes, list[str]]:
     """The file with FULLY_CONNECTED at the version that its int8 weights need, so that old runtimes refuse it."""
     from ai_edge_litert import schema_py_generated as schema
 
-    model = _model(content)
+    model = parsed(content)
     raised = 0
     for code in model.operatorCodes or ():
         is_linear = max(code.builtinCode, code.deprecatedBuiltinCode) == schema.BuiltinOperator.FULLY_CONNECTED
@@ -31,14 +31,14 @@ def raise_version(content: bytes) -> tuple[bytes, list[str]]:
     if not raised:
         return content, []
     note = f"FULLY_CONNECTED raised to version {HYBRID_PER_CHANNEL}, so that TFLite 2.14 and older refuse the file"
-    return _packed(model), [f"{note} rather than misread it"]
+    return packed(model), [f"{note} rather than misread it"]
 
 
 def readers(content: bytes, values: Sequence[Array]) -> list[str]:
     """The first outputs' names of the operations that read one of these float32 constants."""
     if not values:
         return []
-    model, sizes = _model(content), {value.size for value in values}
+    model, sizes = parsed(content), {value.size for value in values}
     found: list[str] = []
     for graph in model.subgraphs:
         held = {
@@ -75,7 +75,7 @@ def float_ends(content: bytes) -> bytes:
     """
     from ai_edge_litert import schema_py_generated as schema
 
-    model = _model(content)
+    model = parsed(content)
     for number, graph in enumerate(model.subgraphs):
         into: dict[int, int] = {}
         out: dict[int, int] = {}
@@ -95,14 +95,14 @@ def float_ends(content: bytes) -> bytes:
                 for maps, moved in ((signature.inputs, into), (signature.outputs, out)):
                     for entry in maps or ():
                         entry.tensorIndex = moved.get(entry.tensorIndex, entry.tensorIndex)
-    return _packed(model)
+    return packed(model)
 
 
 def joined(content: bytes, cut: Cut) -> bytes:
     """The file with its inputs and outputs as they were before its graph was cut."""
     if not cut.copies and not cut.joints:
         return content
-    model = _model(content)
+    model = parsed(content)
     graph = model.subgraphs[0]
     inputs, outputs = [int(i) for i in graph.inputs], [int(i) for i in graph.outputs]
     sources = [*(inputs[number] for number in cut.copies), *(outputs[number] for number in cut.joints)]
@@ -121,7 +121,7 @@ def joined(content: bytes, cut: Cut) -> bytes:
             signature.outputs = [entry for entry in signature.outputs if _place(entry.name) < cut.outputs]
             for entry in signature.outputs:
                 entry.tensorIndex = one.get(entry.tensorIndex, entry.tensorIndex)
-    return _packed(model)
+    return packed(model)
 
 
 def _last(meant: Mapping[int, int], index: int) -> int:
@@ -148,13 +148,13 @@ def _place(name: bytes) -> int:
 
 def named(content: bytes, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
     """The file with these names in its signature, in the place of args_0 and output_0, which are numbers."""
-    model = _model(content)
+    model = parsed(content)
     for signature in model.signatureDefs or ():
         for entries, names in ((signature.inputs, inputs), (signature.outputs, outputs)):
             for entry in entries or ():
                 if 0 <= (place := _place(entry.name)) < len(names):
                     entry.name = names[place].encode()
-    return _packed(model)
+    return packed(model)
 
 
 def _before_quantise(model: Any, graph: Any) -> dict[int, int]:
@@ -177,7 +177,7 @@ def _before_quantise(model: Any, graph: Any) -> dict[int, int]:
     return found
 
 
-def _model(content: bytes) -> Any:
+def parsed(content: bytes) -> Any:
     """The file, with all that it holds.
 
     ai-edge-quantizer puts weights of 256 KiB and more behind the flatbuffer, and says where; packed again they would
@@ -225,7 +225,7 @@ def _operator(model: Any, builtin: int, source: int, result: int) -> Any:
     return operator
 
 
-def _packed(model: Any) -> bytes:
+def packed(model: Any) -> bytes:
     import flatbuffers
 
     builder = flatbuffers.Builder(1 << 20)

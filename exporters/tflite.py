@@ -8,11 +8,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from edgepass import rewrites
 from edgepass.errors import not_imported
-from edgepass.exporters import Beyond, Job, Lowered, Spares, _apart, _flatbuffer
+from edgepass.exporters import Beyond, Job, Lowered, Spares, _apart, _flatbuffer, _resizable
+from edgepass.exporters._capture import Program, converting
 from edgepass.quantize.pt2e import CONVOLUTIONS, LOOKUPS, PRODUCTS, TRANSPOSED
 from edgepass.quantize.recipe import Scheme
 
@@ -28,7 +32,7 @@ quantizes: frozenset[Scheme] = frozenset({"dynamic", "weight-only"})
 least: dict[Scheme, int] = {}
 beyond: Beyond = {"dynamic": LOOKUPS | CONVOLUTIONS, "weight-only": LOOKUPS}
 sums_in_halves = False
-dynamic_batch = "litert-torch converts fixed shapes only"
+dynamic_batch = None
 space = 2_800_000_000
 
 REWRITES = ("rms_norm", "activations", "expand", "transposed", "powers")
@@ -37,22 +41,54 @@ REWRITES = ("rms_norm", "activations", "expand", "transposed", "powers")
 def export(job: Job, path: Path) -> Lowered:
     """Write the program of `job` to `path`."""
     try:
-        import litert_torch
+        import litert_torch  # noqa: F401  # a missing one should be said before the work
     except ImportError as error:
         raise not_imported(error, "litert-torch", extra) from None
-    static = job.recipe.scheme == "static"
-    program = job.program.retrace(job.quantised(fold=False)) if static else job.program.exported
-    module: GraphModule = rewrites.apply(program, REWRITES).module()
-    cut = _apart.apart(module, job.program.args) if static else _apart.Cut(args=job.program.args, outputs=0)
-    model = litert_torch.convert(module, cut.args, quant_config=_static() if static else None)
-    content = bytes(model.model_content())
+    program, static = job.program, job.recipe.scheme == "static"
+    if program.varying:
+        graph = job.quantised(fold=False) if static else job.graph()
+        sizes = (program.args, _resized(program))
+        one, other = (_converted(_fixed(graph, args), args, static=static) for args in sizes)
+        content = _resizable.resizable(one, other, _flags(program))
+    else:
+        exported = program.retrace(job.quantised(fold=False)) if static else program.exported
+        content = _converted(exported, program.args, static=static)
     notes: list[str] = []
-    if static:
-        content = _flatbuffer.joined(_flatbuffer.float_ends(content), cut)
-    elif job.recipe.scheme != "float32":
+    if job.recipe.scheme not in ("static", "float32"):
         content, notes = _post_training(content, job)
     path.write_bytes(_flatbuffer.named(content, job.program.inputs, job.program.outputs))
     return Lowered(notes=notes)
+
+
+def _fixed(graph: GraphModule, args: tuple[Tensor, ...]) -> ExportedProgram:
+    with converting():
+        return torch.export.export(graph, args, strict=False)
+
+
+def _converted(program: ExportedProgram, args: tuple[Tensor, ...], *, static: bool) -> bytes:
+    """The file of a program in float32, or of one with observed ranges."""
+    import litert_torch
+
+    module: GraphModule = rewrites.apply(program, REWRITES).module()
+    cut = _apart.apart(module, args) if static else _apart.Cut(args=args, outputs=0)
+    model = litert_torch.convert(module, cut.args, quant_config=_static() if static else None)
+    content = bytes(model.model_content())
+    return _flatbuffer.joined(_flatbuffer.float_ends(content), cut) if static else content
+
+
+def _resized(program: Program) -> tuple[Tensor, ...]:
+    """Arguments of the largest size in each dimension that varies: what is cut to a size is seen whole."""
+    args = program.args
+    for which, having in program.varying:
+        own = args[having[0]].shape[which.axis]
+        size = which.high if own < which.high else which.low
+        along = torch.arange(size) % own
+        args = tuple(arg.index_select(which.axis, along) if n in having else arg for n, arg in enumerate(args))
+    return args
+
+
+def _flags(program: Program) -> str:
+    return " and ".join(dict.fromkeys("--dynamic" if v.axis else "--max-batch" for v, _ in program.varying))
 
 
 def _static() -> Any:

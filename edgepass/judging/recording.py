@@ -149,12 +149,12 @@ def _specs(
 ) -> list[TensorSpec]:
     """`batch` is the first dimension of what varies with it; `others` are the same arrays at other lengths."""
     made: list[TensorSpec] = []
-    for number, (name, array) in enumerate(zip(names, arrays, strict=True)):
+    for place, (name, array) in enumerate(zip(names, arrays, strict=True)):
         shape: list[int | None] = list(array.shape[1:])
         if batch is not None and shape[:1] == [batch]:
             shape[0] = None
         for other in others:
-            shape = [n if n == m else None for n, m in zip(shape, other[number].shape[1:], strict=True)]
+            shape = [n if n == m else None for n, m in zip(shape, other[place].shape[1:], strict=True)]
         made.append(TensorSpec(name=name, shape=tuple(shape), dtype=str(array.dtype)))
     return made
 

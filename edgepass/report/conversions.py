@@ -80,7 +80,7 @@ def _batches(manifest: Manifest) -> str:
     rows = [f"Batches of {listed([str(size) for size in sizes], 4)} rows"] if len(sizes) > 1 else []
     for axis in sorted({b.axis for _, b in judged if b.axis}):
         lengths = sorted({b.size for _, b in judged if b.axis == axis})
-        rows.append(f"{'dimension' if rows else 'Dimension'} {axis} of {listed([str(n) for n in lengths], 4)}")
+        rows.append(f"{'sizes' if rows else 'Sizes'} {listed([str(n) for n in lengths], 4)} of dimension {axis}")
     if not rows:
         return ""
     fails = f"{listed(wrong)} is not right" if wrong else "all hold"

@@ -99,9 +99,9 @@ def test_a_combination_that_a_target_cannot_do_is_refused_with_the_nearest(
 
 
 def test_a_dynamic_batch_is_refused_where_no_target_can_hold_it(edgepass: Cli, tmp_path: Path) -> None:
-    done = edgepass("export", "single-s", "-o", tmp_path / "o", "--target", "tflite", "--max-batch", 4)
+    done = edgepass("export", "single-s", "-o", tmp_path / "o", "--target", "executorch:vulkan", "--max-batch", 4)
     assert done.code == 3
-    assert "tflite cannot hold a batch that varies" in done.sentence
+    assert "executorch:vulkan cannot hold a batch that varies" in done.sentence
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,11 @@ def test_a_dynamic_batch_is_refused_where_no_target_can_hold_it(edgepass: Cli, t
         ("return self.layer(x)", "1 / 0", "small.py:14, `1 / 0` raises ZeroDivisionError"),
         ("return self.layer(x)", "get_model = 3", "there is no function 'get_model' in the file"),
         ("return self.layer(x)", "def get_model(): return 3", "gives a int; it must give a torch.nn.Module"),
-        ("return self.layer(x)", "def get_args(): return 'x'", "must give a tuple of tensors; it gives str"),
+        (
+            "return self.layer(x)",
+            "def get_args(): return 'x'",
+            "must give a tuple of tensors, or a dictionary of arguments by name; it gives str",
+        ),
         ("return self.layer(x) / 0 * 0", "", "the float32 model itself gives NaN or infinity in output 0"),
         (
             "self.seen = torch.cat([self.seen, x]); return self.layer(self.seen.sum(0))",

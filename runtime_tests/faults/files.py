@@ -18,7 +18,7 @@ def inputs_swapped_on_disk(path: Path, other: Path) -> None:
 
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
     model.subgraphs[0].inputs = list(model.subgraphs[0].inputs)[::-1]
-    path.write_bytes(_flatbuffer._packed(model))
+    path.write_bytes(_flatbuffer.packed(model))
 
 
 @fault("file", targets=("coreml",))

@@ -10,17 +10,19 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import edgepass
-from edgepass import catalog, pipeline, ranges
-from edgepass.errors import CaptureError, InputError
+from edgepass import catalog, exporters, pipeline, ranges
+from edgepass.errors import CaptureError, InputError, RefusedError
+from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
 from edgepass.judging import batches
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import Varying
+from edgepass.quantize import recipe
 from edgepass.task import Samples, Task
 from edgepass.validation import validate
 from runtime_tests.conftest import CONVERTERS_WARN
 
-TARGETS = [t for t in catalog.names("targets") if catalog.load("targets", t).dynamic_batch is None]
+TARGETS = [t for t in catalog.names("targets") if catalog.load("targets", t).dynamic_batch is None and t != "tflite"]
 LONGEST = 22
 
 
@@ -143,10 +145,53 @@ def test_a_file_is_right_at_every_length(target: str, tmp_path: Path) -> None:
     if target != "onnx":
         return
     page = (tmp_path / "o" / "report.html").read_text()
-    assert "Dimension 1 of 2, 11 and 22 were judged: all hold." in page
+    assert "Sizes 2, 11, 22 of dimension 1 were judged: all hold." in page
     assert f"--dynamic 1=2..{LONGEST}" in page
     again = validate(tmp_path / "o", load=lambda model, before: task, reference="reading", recipe=None, bounds=Gates())
     assert [*again.reasons, *again.artifacts[0].reasons] == []
+
+
+class Weighing(nn.Module):
+    """Attention without places: no constant of it is of the length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.all, self.out = nn.LayerNorm(8), nn.Linear(8, 24), nn.Linear(8, 5)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        q_BTC, k_BTC, v_BTC = self.all(self.norm(x_BTC)).chunk(3, -1)
+        return self.out(x_BTC + torch.softmax(q_BTC @ k_BTC.mT / 3, -1) @ v_BTC)
+
+
+@pytest.mark.export
+@CONVERTERS_WARN
+def test_a_tflite_file_takes_any_size_where_no_constant_of_it_is_of_one(tmp_path: Path) -> None:
+    """Of a file that is made of two, at two sizes."""
+    made = edgepass.build(
+        Weighing(),
+        (torch.randn(2, 7, 8),),
+        out=tmp_path / "o",
+        targets=["tflite"],
+        recipe="static_wi8_ai8",
+        calibration=[(torch.randn(2, 7, 8),) for _ in range(16)],
+        dynamic="1=2..22",
+    )
+    (record,) = made.artifacts
+    assert record.verdict == "pass", record.reasons
+    assert [(b.axis, b.size) for b in record.batches] == [(1, 2), (1, 11), (1, 22)]
+    assert record.inputs[0].shape == (2, None, 8)
+    assert record.outputs[0].shape == made.model.outputs[0].shape == (2, None, 5)
+
+
+@pytest.mark.export
+@CONVERTERS_WARN
+def test_a_tflite_file_that_would_hold_a_size_is_refused(tmp_path: Path) -> None:
+    told = (
+        "tflite cannot hold a size that varies in this model: of its .tflite, .* holds a size in a constant; leave out"
+    )
+    job = Job(capture(Reading().eval(), sentence(), dynamic=[ranges.read("1=2..22")]), recipe.read("fp32"))
+    with pytest.raises(RefusedError, match=told):
+        exporters.export("tflite", job, tmp_path / "a.tflite")
 
 
 def samples(count: int) -> Samples:

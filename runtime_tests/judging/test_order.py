@@ -66,7 +66,7 @@ def tflite(path: Path, side: str) -> None:
     model.signatureDefs = []  # one that contradicts the graph is refused before anything runs
     graph = model.subgraphs[0]
     setattr(graph, f"{side}s", list(getattr(graph, f"{side}s"))[::-1])
-    path.write_bytes(_flatbuffer._packed(model))
+    path.write_bytes(_flatbuffer.packed(model))
 
 
 def executorch(path: Path, side: str) -> None:

@@ -128,11 +128,11 @@ def test_a_dead_score_beside_large_boxes_is_named(tmp_path: Path) -> None:
 
 def scale_up(path: Path) -> None:
     """Multiply the scales of the largest int8 weight of a .tflite by 1.1."""
-    model = _flatbuffer._model(path.read_bytes())
+    model = _flatbuffer.parsed(path.read_bytes())
     tensors = [t for t in model.subgraphs[0].tensors if _flatbuffer._is_quantised(t) and len(t.quantization.scale) > 1]
     largest = max(tensors, key=lambda t: int(t.shape[0]) * int(t.shape[-1]))
     largest.quantization.scale = [1.1 * float(s) for s in largest.quantization.scale]
-    path.write_bytes(_flatbuffer._packed(model))
+    path.write_bytes(_flatbuffer.packed(model))
 
 
 def test_a_weight_that_is_a_tenth_too_large_is_no_loss_of_the_recipe(tmp_path: Path) -> None:

@@ -70,11 +70,11 @@ def test_what_stays_in_float_is_named_with_the_reason() -> None:
 
 
 class Branches(nn.Module):
-    """Weights in branches within a branch, and a table that is read by index."""
+    """Weights in branches within a branch, in a loop, and a table that is read by index."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.a, self.b, self.c, self.d = (nn.Linear(4, 4) for _ in range(4))
+        self.a, self.b, self.c, self.d, self.e = (nn.Linear(4, 4) for _ in range(5))
         self.table = nn.Parameter(torch.randn(9, 4))
 
     def forward(self, x: Tensor, ids: Tensor) -> Tensor:
@@ -83,18 +83,28 @@ class Branches(nn.Module):
             return deep * 2
 
         y: Tensor = torch.cond(x.sum() > 0, upper, lambda t: self.c(t), (self.d(x),))
-        return y + self.table[ids]
+        (z,) = torch.while_loop(lambda t: t.sum() < 9, lambda t: (self.e(t).abs() + 1,), (y,))
+        return z + self.table[ids]
 
 
-def test_weights_in_branches_and_tables_read_by_index_are_named() -> None:
+def test_weights_in_loops_and_tables_read_by_index_are_named() -> None:
     args = torch.randn(1, 4), torch.zeros(1, dtype=torch.int64)
     program = capture(Branches().eval(), args).exported
     said = {want.name: want.reason for want in requested(program, recipe.read("static_wi8_ai8"))}
     inside = "inside a branch or a loop, which no quantiser enters"
     table = "a table that is read by index, which converters lay out and round as any other value"
-    assert said == {"d.weight": "", "a.weight": inside, "b.weight": inside, "c.weight": inside, "table": table}
+    assert said == dict.fromkeys(("d.weight", "a.weight", "b.weight", "c.weight"), "") | {
+        "e.weight": inside,
+        "table": table,
+    }
     said = {want.name: want.reason for want in requested(program, recipe.read("fp16"))}
-    assert [name for name, reason in said.items() if not reason] == ["d.weight", "a.weight", "b.weight", "c.weight"]
+    assert [name for name, reason in said.items() if not reason] == [
+        "d.weight",
+        "a.weight",
+        "b.weight",
+        "c.weight",
+        "e.weight",
+    ]
 
 
 class Types(nn.Module):

@@ -32,6 +32,7 @@ class _Session:
         self.interpreter = Interpreter(model_path=str(path), num_threads=threads)
         self.interpreter.allocate_tensors()
         self.inputs, self.outputs = self.interpreter.get_input_details(), self.interpreter.get_output_details()
+        self.shapes = [tuple(int(n) for n in details["shape"]) for details in self.inputs]
         for key in self.interpreter.get_signature_list():
             runner = self.interpreter.get_signature_runner(key)
             if runner._subgraph_index:  # another graph of the file, which is not the one that runs
@@ -45,10 +46,20 @@ class _Session:
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
         if len(inputs) != len(self.inputs):
             raise ValueError(f"it takes {len(self.inputs)} inputs, {len(inputs)} were given")
+        self._resize([x.shape for x in inputs])
         for x, details in zip(inputs, self.inputs, strict=True):
             self.interpreter.set_tensor(details["index"], quantize(x, details))
         self.interpreter.invoke()
         return [dequantize(self.interpreter.get_tensor(d["index"]), d) for d in self.outputs]
+
+    def _resize(self, shapes: list[tuple[int, ...]]) -> None:
+        """Let the inputs have these shapes, where the file leaves those dimensions open."""
+        if shapes == self.shapes:
+            return
+        for shape, details in zip(shapes, self.inputs, strict=True):
+            self.interpreter.resize_tensor_input(details["index"], list(shape), strict=True)
+        self.interpreter.allocate_tensors()
+        self.shapes = shapes
 
 
 def load(path: Path, threads: int) -> Session:
