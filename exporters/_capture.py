@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from torch.utils import _pytree as pytree
 from edgepass import structure
 from edgepass.errors import CaptureError, EdgepassError, first_line, listed
 from edgepass.exporters._canonical import restate
+from edgepass.exporters._canonical._complex import in_pairs
+from edgepass.exporters._canonical._constants import attribute, forget
 from edgepass.exporters._canonical._fold import fold
 from edgepass.exporters._canonical._outputs import plain
 from edgepass.exporters._canonical._unused import drop
@@ -138,6 +141,7 @@ def capture(
         exported = _exported(module, args, ())
         inputs += structure.names([(INPUT + name,) for name in state], "state", inputs + outputs)
         outputs += structure.names([(OUTPUT + name,) for name in state], "state", inputs + outputs)
+    _refuse_complex(exported)
     dense(exported)
     program = Program(
         exported=exported,
@@ -185,11 +189,12 @@ def _canonical(program: Program) -> Program:
     """The program in canonical forms, see edgepass.exporters._canonical; as it is where they do not fit."""
     exported = program.exported
     try:
-        module: GraphModule = exported.module()
+        module = _module(exported)
         said = [BOTH] if any(node.target is COND for graph in _graphs(module) for node in graph.graph.nodes) else []
-        if restate(module):
-            exported = program.retrace(module)
-            module = exported.module()
+        for form in (in_pairs, restate):
+            if form(module):
+                exported = program.retrace(module)
+                module = _module(exported)
         dropped = drop(module)
         folded = fold(module)
         changed, notes = plain(module)
@@ -199,6 +204,28 @@ def _canonical(program: Program) -> Program:
         return uncanonical(program, f"cannot be put into this model ({type(error).__name__}: {first_line(error)})")
     made = exported is not program.exported
     return replace(program, exported=exported, notes=(*said, *notes), bare=program.exported if made else None)
+
+
+def _module(exported: ExportedProgram) -> GraphModule:
+    """The program as a module whose nameless constants have names of their own.
+
+    torch 2.13 calls the constants that it meets in a capture lifted_tensor_0 and so on, whether or not the captured
+    module has such a one already.
+    """
+    module: GraphModule = exported.module()
+    numbers, renamed = count(), dict[str, str]()
+    for node in module.graph.nodes:
+        name = str(node.target)
+        if node.op == "get_attr" and name.rpartition(".")[2].startswith("lifted_tensor_"):
+            if name not in renamed:
+                value = attribute(module, name)
+                renamed[name] = next(own for own in map("constant_{}".format, numbers) if not hasattr(module, own))
+                setattr(module, renamed[name], value)
+            node.target = renamed[name]
+    for name in renamed:
+        forget(module, name)
+    module.recompile()
+    return module
 
 
 def uncanonical(program: Program, why: str) -> Program:
@@ -327,6 +354,20 @@ def _refuse_doubles(model: nn.Module | ExportedProgram, args: tuple[Tensor, ...]
             f"the model is in float64 ({listed(doubles)}), which phones do not compute in; "
             "make it float32 with model.float(), and give it float32 arguments and data"
         )
+
+
+def _refuse_complex(exported: ExportedProgram) -> None:
+    """Raise CaptureError for complex tensors that go in or come out."""
+    signature = exported.graph_signature
+    given = {node.name: node.meta.get("val") for node in exported.graph.nodes}
+    for word, names in (("input", signature.user_inputs), ("output", signature.user_outputs)):
+        for number, name in enumerate(names):
+            value = given.get(str(name))
+            if isinstance(value, Tensor) and value.is_complex():
+                raise CaptureError(
+                    f"{word} {number} of the model is complex, and no file takes or gives complex numbers; make it "
+                    "torch.view_as_real of that, or its real and imaginary parts"
+                )
 
 
 def _formulas(

@@ -33,13 +33,14 @@ space = 1_400_000_000
 ATEN = torch.ops.aten
 REWRITES = (
     *("rms_norm", "recurrent", "alias", "copies", "windows", "remainders", "log_sigmoid", "pools", "variances"),
-    *("ordered", "bounds", "diagonal", "distances", "circular", "reciprocal", "booleans"),
+    *("ordered", "bounds", "diagonal", "distances", "circular", "reciprocal", "booleans", "wholes", "outgrown"),
 )
 MISTAKEN = (
     ATEN.where.ScalarSelf,  # asks the number beside a tensor to be of its type
     ATEN.cosine_similarity.default,  # asks for an epsilon
     ATEN.nan_to_num.default,  # scatters nothing where no number is infinite
     ATEN.tile.default,  # asks for as many repeats as dimensions
+    *(ATEN.logcumsumexp.default, ATEN._upsample_bilinear2d_aa.default, ATEN._upsample_bilinear2d_aa.vec),
     ATEN.meshgrid.default,
     ATEN.meshgrid.indexing,
 )

@@ -5,13 +5,15 @@ ai-edge-quantizer, which reaches operations (embeddings, say) that a PT2E graph 
 """
 
 import re
+from collections.abc import Callable
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.export import ExportedProgram
-from torch.fx import GraphModule
+from torch.export import ExportedProgram, default_decompositions
+from torch.fx import GraphModule, Node
 
 from edgepass import rewrites
 from edgepass.errors import not_imported
@@ -35,7 +37,17 @@ sums_in_halves = False
 dynamic_batch = None
 space = 2_800_000_000
 
-REWRITES = ("rms_norm", "activations", "expand", "transposed", "powers")
+ATEN = torch.ops.aten
+REWRITES = (
+    *("rms_norm", "activations", "expand", "transposed", "slabs", "nearest", "last_windows", "pools", "ordered"),
+    *("splits", "windows", "floors", "powers"),
+)
+MISTAKEN = (
+    *(ATEN.logical_xor.default, ATEN._safe_softmax.default),
+    *(ATEN.index_add.default, ATEN.scatter_add.default, ATEN.index_put.default),  # scatters that LiteRT does not load
+    *(ATEN.sort.default, ATEN.sort.stable),  # sorts, likewise
+)
+"""Operations that litert-torch 0.10 takes, but not into a file that LiteRT 2.1 runs right."""
 
 
 def export(job: Job, path: Path) -> Lowered:
@@ -69,7 +81,8 @@ def _converted(program: ExportedProgram, args: tuple[Tensor, ...], *, static: bo
     """The file of a program in float32, or of one with observed ranges."""
     import litert_torch
 
-    module: GraphModule = rewrites.apply(program, REWRITES).module()
+    module: GraphModule = rewrites.simpler(rewrites.apply(program, REWRITES), _known()).module()
+    _with_places(module)
     cut = _apart.apart(module, args) if static else _apart.Cut(args=args, outputs=0)
     model = litert_torch.convert(module, cut.args, quant_config=_static() if static else None)
     content = bytes(model.model_content())
@@ -89,6 +102,37 @@ def _resized(program: Program) -> tuple[Tensor, ...]:
 
 def _flags(program: Program) -> str:
     return " and ".join(dict.fromkeys("--dynamic" if v.axis else "--max-batch" for v, _ in program.varying))
+
+
+def _known() -> Callable[[Node], bool]:
+    """Whether litert-torch takes an operation, or takes apart what we have no formula of."""
+    from litert_torch.backend import lowerings
+    from litert_torch.fx_infra import decomp
+
+    apart = {**default_decompositions().materialize(), **decomp.pre_convert_decomp()}.keys() - rewrites.own().keys()
+
+    def known(node: Node) -> bool:
+        return node.target not in MISTAKEN and (node.target in apart or lowerings.lookup(node.target) is not None)
+
+    return known
+
+
+def _with_places(module: GraphModule) -> None:
+    """The largest of a row from where they are, where a model asks for the numbers alone.
+
+    litert-torch 0.10 makes a sort of a topk whose places nothing needs, which LiteRT 2.1 has not.
+    """
+    graph = module.graph
+    for node in graph.find_nodes(op="call_function", target=ATEN.topk.default):
+        asked = {user.args[1]: user for user in node.users if user.target is getitem}
+        if 0 in asked and 1 not in asked:
+            dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", -1)
+            with graph.inserting_after(node):
+                places = graph.call_function(getitem, (node, 1))
+            with graph.inserting_after(places):
+                numbers = graph.call_function(ATEN.gather.default, (node.args[0], dim, places))
+            asked[0].replace_all_uses_with(numbers)
+    module.recompile()
 
 
 def _static() -> Any:

@@ -45,26 +45,41 @@ def apply(program: ExportedProgram, names: Sequence[str]) -> ExportedProgram:
     return rewritten
 
 
-def simpler(program: ExportedProgram, knows: Callable[[Node], bool]) -> ExportedProgram:
-    """The program with what a converter does not know in torch's own simpler operations.
+OWN = ("elementary", "scans", "scatters", "buckets", "smoothed", "ordered", "windows", "distances", "diagonal")
+"""Rewrites of what torch has no simpler form of, or one that no converter knows."""
 
-    Nothing else is taken apart: what a converter does know, it knows better whole. Where some operation stays unknown
-    the program stays as it is, so that a refusal names what the model calls.
+
+def own() -> Table:
+    """The formulas of these."""
+    table: Table = {}
+    for name in OWN:
+        table |= catalog.load("rewrites", name).TABLE
+    return table
+
+
+def simpler(program: ExportedProgram, knows: Callable[[Node], bool]) -> ExportedProgram:
+    """The program with what a converter does not know in simpler operations, by our formulas or else torch's.
+
+    Nothing else is taken apart: what a converter does know, it knows better whole. Where one turns into what is not
+    known either, the program stays as it is, so that a refusal names what the model calls.
     """
-    formulas: Table = {**decomposition_table, **default_decompositions().materialize()}
+    formulas: Table = {**decomposition_table, **default_decompositions().materialize(), **own()}
     made, tried = program, set[OpOverload]()
     while lacking := (_unknown(made, knows) & formulas.keys()) - tried:
         tried |= lacking
         table: Table = {operation: formulas[operation] for operation in lacking}
         with torch.no_grad():
             made = made.run_decompositions(table)
-    return program if _unknown(made, knows) else made
+    return program if _unknown(made, knows) - _unknown(program, knows) else made
 
 
 def _unknown(program: ExportedProgram, knows: Callable[[Node], bool]) -> set[OpOverload]:
-    """Operations of torch that a converter does not know; others, such as those of quantisers, have no formulas."""
+    """Operations of torch that a converter does not know; others (quantisers, checks) have no formulas."""
     return {
         node.target
         for node in program.graph.nodes
-        if isinstance(node.target, OpOverload) and node.target.namespace in ("aten", "prims") and not knows(node)
+        if isinstance(node.target, OpOverload)
+        and node.target.namespace in ("aten", "prims")
+        and node.target._schema.returns
+        and not knows(node)
     }

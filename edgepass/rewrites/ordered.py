@@ -28,8 +28,17 @@ def sort(x: Tensor, dim: int = -1, descending: bool = False) -> Pair:
 
 
 def stable_sort(x: Tensor, *, stable: bool | None, dim: int = -1, descending: bool = False) -> Pair:
-    """`sort`, where equal numbers need not keep their order."""
-    return NotImplemented if stable else sort(x, dim, descending)
+    """`sort`, and equal numbers keep their order where that is asked: each goes where those before it leave room."""
+    if not stable or not x.dim() or isinstance(x.shape[dim], torch.SymInt):
+        return sort(x, dim, descending)
+    row = x.transpose(dim, -1)
+    this, other = row.unsqueeze(-1), row.unsqueeze(-2)
+    length = row.shape[-1]
+    is_earlier = torch.arange(length) < torch.arange(length)[:, None]
+    before = (other > this if descending else other < this) | ((other == this) & is_earlier)
+    places = before.to(torch.float32).sum(-1)
+    indices = torch.topk(places, length, -1, largest=False)[1]
+    return row.gather(-1, indices).transpose(dim, -1), indices.transpose(dim, -1)
 
 
 def kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Pair:
@@ -51,6 +60,11 @@ def median_of_all(x: Tensor) -> Tensor:
     return median(x.flatten(), 0)[0]
 
 
+def argsort(x: Tensor, *, stable: bool, dim: int = -1, descending: bool = False) -> Tensor:
+    """Where the numbers in order come from, as torch.argsort."""
+    return stable_sort(x, stable=stable, dim=dim, descending=descending)[1]
+
+
 def _in_parts(*operations: Any) -> Table:
     """torch's own formulas of operations that sort, so that what they sort by is rewritten in turn."""
     formulas = torch.export.default_decompositions().materialize()
@@ -63,5 +77,7 @@ TABLE: Table = {
     aten.kthvalue.default: kthvalue,
     aten.median.default: median_of_all,
     aten.median.dim: median,
-    **_in_parts(aten.quantile.default, aten.quantile.scalar, aten.argsort.default, aten.msort.default),
+    aten.argsort.stable: argsort,
+    **_in_parts(aten.quantile.default, aten.quantile.scalar, aten.nanquantile.default, aten.nanquantile.scalar),
+    **_in_parts(aten.argsort.default, aten.msort.default),
 }

@@ -5,7 +5,8 @@
              x ─ conv_transpose ─ slice(p :) ─ pad(n - p) ─ (+ bias) ─ y       where n is more than p
 
 litert-torch 0.10 refuses one over two dimensions with any padding but a few ("failed to legalize operation
-'mhlo.convolution'"), and gives zeros where output_padding adds more than bias.
+'mhlo.convolution'"), and gives zeros where output_padding adds more than bias. What it has no
+form for is stuffed: groups, steps and volumes.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,14 +14,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.nn import functional
 
-from edgepass.rewrites import Table, each
+from edgepass.rewrites import Table, each, stuffed
 
 ATEN = torch.ops.aten
+OPERATIONS = (ATEN.conv_transpose1d.default, ATEN.conv_transpose2d.input, ATEN.conv_transpose3d.input)
 
 
-def _unpadded(transposed: Callable[..., Tensor]) -> Callable[..., Any]:
+def unpadded(transposed: OpOverload) -> Callable[..., Any]:
+    """The formula of one of the operations."""
+
     def formula(
         x: Tensor,
         weight: Tensor,
@@ -48,7 +53,12 @@ def _unpadded(transposed: Callable[..., Tensor]) -> Callable[..., Any]:
     return formula
 
 
-TABLE: Table = {
-    op: _unpadded(op)
-    for op in (ATEN.conv_transpose1d.default, ATEN.conv_transpose2d.input, ATEN.conv_transpose3d.input)
-}
+def _unpadded_or_stuffed(transposed: OpOverload) -> Callable[..., Any]:
+    def formula(*args: Any) -> Any:
+        made = stuffed.TABLE[transposed](*args)
+        return unpadded(transposed)(*args) if made is NotImplemented else made
+
+    return formula
+
+
+TABLE: Table = {operation: _unpadded_or_stuffed(operation) for operation in OPERATIONS}

@@ -25,6 +25,7 @@ FORMS = (
     "one_step",
     "prelu",
     "bilinear",
+    "tapers",
 )
 """The first that fits is taken: a product with a weight is a linear layer before its factors are products."""
 

@@ -63,6 +63,22 @@ def attribute(module: GraphModule, name: str) -> Any:
     return reduce(getattr, name.split("."), module)
 
 
+def register(module: GraphModule, name: str, value: Tensor, *, like: Tensor) -> None:
+    """Keep `value` by `name`: a parameter where `like` is one, else a buffer."""
+    owner = module.get_submodule(name.rpartition(".")[0])
+    own = value.clone(memory_format=torch.contiguous_format)
+    if isinstance(like, nn.Parameter):
+        owner.register_parameter(name.rpartition(".")[2], nn.Parameter(own, requires_grad=False))
+    else:
+        owner.register_buffer(name.rpartition(".")[2], own)
+
+
+def forget(module: GraphModule, name: str) -> None:
+    """Take away what a node that gets `name` would get."""
+    owner, _, leaf = name.rpartition(".")
+    delattr(module.get_submodule(owner), leaf)
+
+
 def _changed(module: GraphModule) -> set[Node]:
     """Nodes whose memory an operation may write to: its first argument, and what that was made of."""
     todo = [

@@ -11,10 +11,10 @@ the name of the one that it is made of where nothing else does.
 from collections import deque
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from edgepass.exporters._canonical._constants import Constants, attribute
+from edgepass.exporters._canonical._constants import Constants, attribute, forget, register
 from edgepass.quantize.pt2e import CUBIC, WEIGHTED
 
 
@@ -40,7 +40,7 @@ def fold(module: GraphModule) -> bool:
     module.graph.eliminate_dead_code(lambda node: node not in constants.nodes and node.op != "get_attr")
     gone = before - _used(module)
     for name in gone:
-        _forget(module, name)
+        forget(module, name)
     for name in sorted(gone):
         _inherit(module, name, [own for own, names in made.items() if names == {name}])
     module.graph.lint()
@@ -67,7 +67,7 @@ def _put(module: GraphModule, node: Node, constants: Constants, made: dict[str, 
     same = next((name for name in (*sorted(names), *made) if _equal(attribute(module, name), value)), None)
     if same is None:
         same = _free_name(module, _plain_name(largest))
-        _register(module, same, value, like=attribute(module, largest))
+        register(module, same, value, like=attribute(module, largest))
         made[same] = names
     with module.graph.inserting_before(node):
         constant = module.graph.get_attr(same)
@@ -77,16 +77,6 @@ def _put(module: GraphModule, node: Node, constants: Constants, made: dict[str, 
             user.replace_input_with(node, constant)
 
 
-def _register(module: GraphModule, name: str, value: Tensor, *, like: Tensor) -> None:
-    """A parameter where `like` is one, else a buffer."""
-    owner = module.get_submodule(name.rpartition(".")[0])
-    own = value.clone(memory_format=torch.contiguous_format)
-    if isinstance(like, nn.Parameter):
-        owner.register_parameter(name.rpartition(".")[2], nn.Parameter(own, requires_grad=False))
-    else:
-        owner.register_buffer(name.rpartition(".")[2], own)
-
-
 def _inherit(module: GraphModule, name: str, made: list[str]) -> None:
     """Call by the `name` of a tensor that is no longer there what was made of it alone, where that is one."""
     plain = _plain_name(name)
@@ -94,8 +84,8 @@ def _inherit(module: GraphModule, name: str, made: list[str]) -> None:
         return
     (own,) = made
     value = attribute(module, own)
-    _forget(module, own)
-    _register(module, plain, value, like=value)
+    forget(module, own)
+    register(module, plain, value, like=value)
     for node in module.graph.nodes:
         if node.op == "get_attr" and node.target == own:
             node.target = plain
@@ -122,8 +112,3 @@ def _free_name(module: GraphModule, name: str) -> str:
 
 def _used(module: GraphModule) -> set[str]:
     return {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
-
-
-def _forget(module: GraphModule, name: str) -> None:
-    owner_name, _, leaf = name.rpartition(".")
-    delattr(module.get_submodule(owner_name), leaf)

@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from torch.fx import GraphModule, Node
 
-from edgepass.errors import not_imported
+from edgepass.errors import RefusedError, not_imported
 from edgepass.exporters import Beyond, Job, Lowered, Spares
+from edgepass.exporters._origin import origin
 from edgepass.exporters.executorch import _edge, _reasons
 from edgepass.quantize.pt2e import CONVOLUTIONS, WEIGHTED
 from edgepass.quantize.recipe import Scheme
@@ -35,9 +36,10 @@ space = 1_200_000_000
 
 REWRITES = (
     *("recurrent", "splits", "attention", "norm", "mean", "activations", "scalars", "reshapes", "alias"),
-    *("ordered", "variances", "instance_norm", "pools", "volumes", "windows", "distances"),
+    *("ordered", "variances", "instance_norm", "pools", "volumes", "windows", "distances", "slabs", "stuffed"),
 )
 ATEN = torch.ops.aten
+VOLUMES = (ATEN.conv3d.default, ATEN.conv3d.padding, ATEN.conv_transpose3d.input)
 FLOAT32_ONLY = (
     # XNNPACK has no other.
     ATEN.gelu.default,
@@ -67,6 +69,8 @@ def export(job: Job, path: Path) -> Lowered:
     except ImportError as error:
         raise not_imported(error, "executorch", extra) from None
 
+    if job.recipe.scheme == "static":
+        _refuse_volumes(job)
     partitioners: list[Partitioner] = [XnnpackPartitioner()]
     if job.recipe.scheme == "dynamic":
         partitioners.insert(0, XnnpackDynamicallyQuantizedPartitioner())
@@ -74,6 +78,18 @@ def export(job: Job, path: Path) -> Lowered:
         change = _own if job.recipe.scheme == "static" else None
         edge = _edge.lower(_edge.program(job, FLOAT32_ONLY, change), REWRITES, partitioners)
     return _edge.write(edge, path, "XNNPACK", reasons)
+
+
+def _refuse_volumes(job: Job) -> None:
+    """Raise RefusedError for int8 convolutions over volumes: as pictures' their weights are no constants to XNNPACK."""
+    program = job.program.bare or job.program.exported
+    for node in program.graph.nodes:
+        if node.target in VOLUMES:
+            where = origin(program, str(node.target))
+            raise RefusedError(
+                f"executorch cannot do {job.recipe.name}{where}: XNNPACK has no int8 convolution over volumes, and the "
+                "runtime no kernel; the nearest recipe that it can is fp16"
+            )
 
 
 def _own(module: GraphModule) -> GraphModule:

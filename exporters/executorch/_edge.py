@@ -65,8 +65,8 @@ def lower(
 
 
 def _known() -> Callable[[Node], bool]:
-    """Whether lowering takes an operation: it is of Core ATen, or one of those that lowering itself takes apart."""
-    taken_apart = default_decompositions().materialize().keys()
+    """Whether lowering takes an operation: it is of Core ATen, or lowering itself takes it apart and we do not."""
+    taken_apart = default_decompositions().materialize().keys() - rewrites.own().keys()
     core = {torch.Tag.core, torch.Tag.view_copy}
 
     def known(node: Node) -> bool:

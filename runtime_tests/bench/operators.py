@@ -79,7 +79,7 @@ class Called(nn.Module):
             self.register_buffer(f"held_{place}", leaves[place])
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """All tensors that the operation gives."""
+        """All tensors that the operation gives, complex ones as pairs of real numbers."""
         leaves = list(self.leaves)
         for place in self.held:
             leaves[place] = getattr(self, f"held_{place}")
@@ -87,7 +87,8 @@ class Called(nn.Module):
             leaves[place] = tensor
         args, kwargs = pytree.tree_unflatten(leaves, self.spec)
         found = pytree.tree_leaves(self.operation(*args, **kwargs))
-        return tuple(each for each in found if isinstance(each, Tensor))
+        tensors = (each for each in found if isinstance(each, Tensor))
+        return tuple(torch.view_as_real(each.resolve_conj()) if each.is_complex() else each for each in tensors)
 
 
 def _varies(leaf: Any) -> bool:
@@ -197,7 +198,11 @@ def _made(model: nn.Module, inputs: Sequence[tuple[Tensor, ...]], target: str) -
             expected, again = ([[y.numpy() for y in model(*arguments)] for arguments in inputs] for _ in range(2))
             if any(map(_different, again, expected)):
                 return "not captured", "it gives other numbers at every call"
-            job = Job(capture(model, inputs[0]), recipes.read("fp32"), None)
+            program = capture(model, inputs[0])
+            tags = [getattr(node.target, "tags", ()) for node in program.exported.graph.nodes]
+            if any(torch.Tag.nondeterministic_seeded in of for of in tags):
+                return "not captured", "it draws random numbers"
+            job = Job(program, recipes.read("fp32"), None)
         except Exception as error:  # whatever an operation raises of its own samples, or torch.export of it
             return "not captured", str(error)
         path = Path(folder) / f"model{exporters.target(target).suffix}"

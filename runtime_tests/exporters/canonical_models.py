@@ -115,10 +115,39 @@ class Parts(nn.Module):
         return attended, memory * first, memory * second, scores * self.bias.permute(2, 0, 1)[None]
 
 
+class Spectra(nn.Module):
+    """Transforms, filters, rotations and short-time transforms, in complex numbers on the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filter = nn.Parameter(torch.randn(3, 4, 2))
+        self.register_buffer("turns", torch.polar(torch.ones(4), torch.randn(4)))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        whole = torch.fft.rfft2(x, norm="ortho")
+        filtered = whole * torch.view_as_complex(self.filter)
+        modes = torch.zeros(1, 3, 4, dtype=torch.cfloat)
+        modes[:, :2, :2] = whole[:, :2, :3] @ torch.view_as_complex(self.filter)[0, :3, None]
+        mixed = torch.fft.fft(torch.fft.fft(x, dim=-1), dim=-2)
+        pairs = torch.view_as_complex(functional.pad(x, (0, 1)).unflatten(-1, (-1, 2)))
+        rows, window = functional.pad(x, (16, 16)), torch.hann_window(16)
+        short = torch.stft(rows[0], 16, 5, window=window, return_complex=True)
+        return (
+            torch.fft.irfft2(filtered, s=x.shape[-2:], norm="ortho"),
+            torch.fft.irfftn(modes, s=(3, 7), dim=(-2, -1)),
+            mixed.real,
+            (mixed / (2j + whole.abs().sum())).imag,
+            torch.view_as_real(pairs * self.turns).flatten(-2),
+            torch.fft.fftshift(whole, dim=-2).abs(),
+            torch.stack([short.real, short.imag, (short * short.conj()).real, torch.exp(short / 8).imag]),
+            torch.istft(short * torch.sigmoid(short.abs()), 16, 5, window=window, length=39),
+        )
+
+
 def inputs(model: nn.Module) -> tuple[Tensor, ...]:
     """Example arguments of one of these models, drawn anew at each call."""
     match model:
-        case Padded() | Factored() | Products() | Named():
+        case Padded() | Factored() | Products() | Named() | Spectra():
             return (torch.randn(1, 3, 7),)
         case Hidden():
             return torch.randn(1, 5, 4), (torch.rand(1, 5) > 0.4).float()

@@ -23,7 +23,7 @@ from edgepass.runtimes import _child
 from edgepass.task import Samples
 from runtime_tests.conftest import CONVERTERS_WARN
 from runtime_tests.exporters import canonical_models
-from runtime_tests.exporters.canonical_models import MODELS, Named, Products
+from runtime_tests.exporters.canonical_models import MODELS, Named, Products, Spectra
 from runtime_tests.exporters.small import sampled
 
 TARGETS = [name for name in catalog.names("targets") if ":" not in name]
@@ -219,7 +219,7 @@ class All(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.models = nn.ModuleList(kind() for kind in MODELS)
+        self.models = nn.ModuleList(kind() for kind in (*MODELS, Spectra))
         self.counts = [len(canonical_models.inputs(model)) for model in self.models]
 
     def inputs(self) -> tuple[Tensor, ...]:
