@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 import edgepass.exporters as exporters
-from edgepass import ranges, staging
+from edgepass import catalog, ranges, staging
 from edgepass.calling import Call
 from edgepass.errors import (
     ABSENT,
@@ -23,6 +23,7 @@ from edgepass.errors import (
     MissingExtraError,
     RefusedError,
     first_line,
+    listed,
     together,
 )
 from edgepass.exporters import Job
@@ -66,6 +67,7 @@ class Plan:
     recipes: tuple[Recipe, ...]
     max_batch: int | None = None
     dynamic: tuple[Varying, ...] = ()
+    keep_state: bool = False
     refused: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @staticmethod
@@ -74,6 +76,8 @@ class Plan:
         names: Sequence[str],
         max_batch: int | None = None,
         dynamic: Sequence[Varying] = (),
+        *,
+        keep_state: bool = False,
     ) -> "Plan":
         """Raises UnknownNameError, InputError, and RefusedError where no target can do any of it."""
         if max_batch is not None and (not isinstance(max_batch, int) or max_batch < 2):
@@ -93,7 +97,19 @@ class Plan:
                 refused[name, recipe.name] = str(error)
         if len(refused) == len(chosen) * len(read):
             raise RefusedError("; ".join(refused.values()))
-        return Plan(targets=chosen, recipes=read, max_batch=max_batch, dynamic=tuple(dynamic), refused=refused)
+        can = [name for name in catalog.names("targets") if exporters.target(name).keeps_state]
+        if keep_state and not set(can).intersection(chosen):
+            raise RefusedError(
+                f"no file of {listed(chosen)} keeps state; leave out --keep-state, or name {listed(can)} with --target"
+            )
+        return Plan(
+            targets=chosen,
+            recipes=read,
+            max_batch=max_batch,
+            dynamic=tuple(dynamic),
+            keep_state=keep_state,
+            refused=refused,
+        )
 
 
 def build(
@@ -111,6 +127,7 @@ def build(
     max_batch: int | None = None,
     sequence: int | None = None,
     dynamic: Sequence[str] | str = (),
+    keep_state: bool = False,
     overwrite: bool = False,
 ) -> Manifest:
     """Export a torch.nn.Module, run and judge each written file, and leave all of it in the folder `out`.
@@ -123,12 +140,13 @@ def build(
     (function, "higher" | "lower"), an attribute higher_is_better, or that argument; its attribute `output` may be the
     number of another output than the first, or "all" for a tuple.
     sequence: of a model that changes its buffers, calls after which they begin anew in the data; None where they never
-    do.
+    do. keep_state: let files of formats that can keep those buffers themselves, where others take and give them.
     Raises InputError and its kin (see edgepass.errors), and MissingExtraError where no target asked for is installed;
     a failed gate, and a target that cannot take the model or is not installed beside one that is, is in the verdict.
     """
     lengths = [ranges.read(text) for text in ([dynamic] if isinstance(dynamic, str) else dynamic)]
-    plan = Plan.of(targets, [recipe] if isinstance(recipe, str) else recipe, max_batch, lengths)
+    chosen = [recipe] if isinstance(recipe, str) else recipe
+    plan = Plan.of(targets, chosen, max_batch, lengths, keep_state=keep_state)
     refuse_scripted(model, "model")
     call = Call.of(example_inputs, "example_inputs")
     args = check_args(example_inputs, "example_inputs", call)
@@ -169,6 +187,9 @@ def export(
     samples = evaluation(task)
     say(f"running {task.name} in torch on {len(samples)} samples")
     held, program, reference = settle(task, program, samples)
+    if plan.keep_state and not program.state:
+        raise InputError(f"{task.source} keeps no state from call to call; leave out --keep-state")
+    program = replace(program, keeps=plan.keep_state)
     standard = Standard(
         samples=samples,
         reference=reference,
@@ -283,6 +304,7 @@ def convert(
         expected=expected or expectations(job)(target_name),
         graph=graph or (operations.Graph(job.realised) if job.recipe.scheme == "static" else None),
         fresh=True,
+        keeps=job.program.keeps and exporters.target(target_name).keeps_state,
     )
 
 
@@ -396,7 +418,8 @@ def _yardsticks(
         try:
             if not asked:
                 exporters.export(name, job, path)
-            sticks[name] = verdict.measure_float(path, target.runtime, standard)
+            keeps = program.keeps and target.keeps_state
+            sticks[name] = verdict.measure_float(path, target.runtime, standard.keeping if keeps else standard)
         except (DeviceOnlyError, MissingExtraError):
             sticks[name] = None
         except (ArtifactError, RefusedError) as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import edgepass.exporters as exporters
 from edgepass import catalog, pipeline, source
-from edgepass.errors import InputError
+from edgepass.errors import ArtifactError, InputError, MissingExtraError
 from edgepass.exporters import Job
 from edgepass.judging import batches, files, gates, manifest, recording, standing
 from edgepass.judging import score as scores
@@ -15,7 +15,7 @@ from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord, Manifest, Metric, Outcome, Varying
 from edgepass.judging.replay import replay
 from edgepass.quantize import recipe as recipes
-from edgepass.runtimes import Array
+from edgepass.runtimes import Array, _child
 from edgepass.task import Task
 
 
@@ -94,6 +94,7 @@ def validate(
             recipe=chosen,
             requested=exporters.requested(target, job) if job and known else [],
             stated=exporters.stated(target, job) if job and known and exact else [],
+            keeps=before.keeps_state if before else _keeps_state(file, task),
             expected=pipeline.expectations(job)(target) if job and known and before else None,
         )
 
@@ -146,6 +147,14 @@ def _held(
         reasons.append(reason)
         outcome.append("not-evaluated")
     return replace(again, artifacts=records, reasons=reasons, verdict=gates.worst(outcome))
+
+
+def _keeps_state(file: Path, task: Task) -> bool:
+    """Whether a file that was made elsewhere keeps the state of the model itself: it takes no more than the model."""
+    try:
+        return bool(task.state) and len(_child.inspect(files.runtime_of(file), file).inputs) == len(task.args)
+    except (ArtifactError, MissingExtraError):  # which judging will tell
+        return False
 
 
 def _is_output(path: Path) -> bool:

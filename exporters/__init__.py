@@ -141,6 +141,8 @@ class Target(Protocol):
     """Operations with weights that these tools make int8 and the recipe's own graph leaves in float."""
     sums_in_halves: bool
     """Whether products of float16 are summed in float16 where the processor can, and not in float32 as torch does."""
+    keeps_state: bool
+    """Whether its files can keep state from call to call."""
 
     def export(self, job: Job, path: Path) -> Lowered: ...
 

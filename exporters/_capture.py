@@ -29,7 +29,7 @@ from edgepass.exporters._canonical._constants import attribute, forget
 from edgepass.exporters._canonical._fold import fold
 from edgepass.exporters._canonical._outputs import plain
 from edgepass.exporters._canonical._unused import drop
-from edgepass.exporters._state import INPUT, OUTPUT, assigned, changed, explicit
+from edgepass.exporters._state import INPUT, OUTPUT, assigned, changed, explicit, kept
 from edgepass.judging.manifest import Varying
 
 COND = torch.ops.higher_order.cond
@@ -49,7 +49,7 @@ class Program:
 
     `args`: the example arguments; they fix every shape but what varies.
     `state`: names of the buffers whose values are the last of the arguments, as they begin, and the last of the
-    outputs, as they go on; see _state.py.
+    outputs, as they go on; see _state.py. `keeps`: whether files of formats that can are to keep it themselves.
     `keep`: modules that the model itself wants kept in float32, whatever the recipe.
     `varying`: the dimensions that vary, the batch among them, each with the numbers of the inputs that have it.
     `notes`: what a reader of any file made of it should know.
@@ -68,6 +68,7 @@ class Program:
     outputs: tuple[str, ...] = ()
     changed: str = ""
     state: tuple[str, ...] = ()
+    keeps: bool = False
 
     @property
     def lengths(self) -> list[tuple[Varying, tuple[int, ...]]]:
@@ -77,6 +78,12 @@ class Program:
     def retrace(self, module: nn.Module, args: tuple[Tensor, ...] | None = None) -> ExportedProgram:
         """A module that a stage made out of this program, as one of the same shapes; `args` are of other types."""
         return _exported(module, args or self.args, self.varying)
+
+    def keeping(self, exported: ExportedProgram) -> ExportedProgram:
+        """`exported`, of the inputs and outputs of this program, with its state in buffers of its own."""
+        own = len(self.args) - len(self.state)
+        module = kept(exported, dict(zip(self.state, self.args[own:], strict=True)))
+        return _exported(module, self.args[:own], ())
 
 
 def capture(

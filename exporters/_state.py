@@ -8,7 +8,7 @@ held when the model was captured. The graph is functional then: nothing in it wr
 is a row of one, for Core ML takes nothing without dimensions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -93,6 +93,34 @@ def explicit(exported: ExportedProgram) -> tuple[GraphModule, dict[str, Tensor]]
     return module, initial
 
 
+def kept(exported: ExportedProgram, initial: dict[str, Tensor]) -> GraphModule:
+    """The other way: a program with state as its last inputs and outputs, with buffers in their place, as a module.
+
+    For a format that keeps state itself. The buffers are called as the inputs were.
+    """
+    module = exported.module()
+    assert isinstance(module, GraphModule)
+    graph = module.graph
+    output = graph.output_node()
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    own = len(inputs) - len(initial)
+    results: tuple[Node, ...] = output.args[0]  # type: ignore[assignment]  # torch.export's are a tuple
+    rest, made = results[: len(results) - len(initial)], results[len(results) - len(initial) :]
+    output.args = (rest,)
+    for (name, value), given, new in zip(initial.items(), inputs[own:], made, strict=True):
+        buffer = INPUT + name.replace(".", "_")
+        module.register_buffer(buffer, value.clone())
+        with graph.inserting_after(inputs[-1]):
+            got = graph.get_attr(buffer)
+        got.meta = dict(given.meta)
+        given.replace_all_uses_with(got)
+        with graph.inserting_before(output):
+            graph.call_function(ATEN.copy_.default, (got, new))
+        graph.erase_node(given)
+    _renew(module, inputs[:own], rest)
+    return module
+
+
 def _fed(buffer: Tensor) -> Tensor:
     """A copy of a buffer as it is handed over: of one dimension at least."""
     own = buffer.detach().clone(memory_format=torch.contiguous_format)
@@ -129,13 +157,18 @@ def _expose(module: GraphModule, initial: dict[str, Tensor]) -> None:
             graph.erase_node(node)
         owner, _, leaf = name.rpartition(".")
         delattr(module.get_submodule(owner), leaf)
-    codegen: Any = graph._codegen
+    _renew(module, inputs, results)
+
+
+def _renew(module: GraphModule, inputs: Sequence[Node], results: Sequence[Node]) -> None:
+    """Have the code of `module` made anew, for other inputs and results."""
+    codegen: Any = module.graph._codegen
     codegen.pytree_info = codegen.pytree_info._replace(
         orig_args=[node.name for node in inputs],
         in_spec=pytree.tree_structure((tuple(0 for _ in inputs), {})),
         out_spec=pytree.tree_structure(tuple(0 for _ in results)),
     )
-    graph.lint()
+    module.graph.lint()
     module.recompile()
 
 

@@ -27,6 +27,7 @@ quantizes: frozenset[Scheme] = frozenset({"weight-only"})
 least: dict[Scheme, int] = {"weight-only": 10}
 beyond: Beyond = {}
 sums_in_halves = False
+keeps_state = False
 dynamic_batch = None
 space = 1_400_000_000
 

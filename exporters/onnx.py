@@ -27,6 +27,7 @@ quantizes: frozenset[Scheme] = frozenset({"dynamic"})
 least: dict[Scheme, int] = {}
 beyond: Beyond = {"dynamic": frozenset(CONVOLUTIONS - TRANSPOSED)}
 sums_in_halves = False
+keeps_state = False
 dynamic_batch = None
 space = 1_500_000_000
 

@@ -34,6 +34,7 @@ quantizes: frozenset[Scheme] = frozenset({"dynamic", "weight-only"})
 least: dict[Scheme, int] = {}
 beyond: Beyond = {"dynamic": LOOKUPS | CONVOLUTIONS, "weight-only": LOOKUPS}
 sums_in_halves = False
+keeps_state = False
 dynamic_batch = None
 space = 2_800_000_000
 

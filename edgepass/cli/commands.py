@@ -75,6 +75,9 @@ def fit(csv: Path, output: Path, columns: str | None, epochs: int | None, as_jso
     help="Let the first dimension vary from 1 to this; files are judged at both ends and between.",
 )
 @options.dynamic
+@click.option(
+    "--keep-state", is_flag=True, help="Let files keep what the model changes in its buffers: .pte alone can."
+)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of synthetic data.")
 @options.bounds
 @options.threads
@@ -88,6 +91,7 @@ def export(
     passes: int | None,
     max_batch: int | None,
     dynamic: tuple[str, ...],
+    keep_state: bool,
     threads: int,
     overwrite: bool,
     as_json: bool,
@@ -97,7 +101,7 @@ def export(
     from edgepass import pipeline, ranges, staging
     from edgepass.cli import terminal
 
-    plan = pipeline.Plan.of(targets, recipes, max_batch, [ranges.read(text) for text in dynamic])
+    plan = pipeline.Plan.of(targets, recipes, max_batch, [ranges.read(text) for text in dynamic], keep_state=keep_state)
     staging.refuse_existing(output, overwrite=overwrite)
     gates = options.gates(rest)
     model = model if passes is None else f"{model}@{passes}"

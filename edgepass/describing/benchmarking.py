@@ -119,9 +119,17 @@ def _inputs(file: Path, runtime: str) -> list[Array]:
             raise InputError(
                 f"{golden} holds no inputs, as input_0, to time {file.name} on; export again, or take it away"
             )
-        state = [tensors[key] for key in sorted(tensors, key=natural) if key.startswith("state_")]
+        fed = [] if _keeps_state(file) else sorted(tensors, key=natural)
+        state = [tensors[key] for key in fed if key.startswith("state_")]
         return [*(x[:1] for x in inputs), *(x[None] for x in state)]
     return _zeros(file, _child.inspect(runtime, file).inputs)
+
+
+def _keeps_state(file: Path) -> bool:
+    """Whether the manifest beside a file says so of it."""
+    if not (file.parent / manifest.FILE).is_file():
+        return False
+    return any(record.keeps_state for record in manifest.read(file.parent).artifacts if record.file == file.name)
 
 
 def _zeros(file: Path, inputs: list[TensorSpec]) -> list[Array]:

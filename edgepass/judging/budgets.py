@@ -72,4 +72,5 @@ def _graph(candidate: Candidate, standard: Standard) -> tuple[list[Array], str]:
     """Outputs of the recipe's own graph in the reference's shapes, or none, and why."""
     if candidate.expected is None:
         return [], "the file was made elsewhere: what its recipe costs in torch is not known"
-    return candidate.expected.outputs(standard.samples.spread(expected.ROWS)), candidate.expected.note
+    outputs = candidate.expected.outputs(standard.samples.spread(expected.ROWS))
+    return outputs[: len(standard.reference)], candidate.expected.note

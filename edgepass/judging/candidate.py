@@ -1,7 +1,7 @@
 """A file to judge, and what it is judged by."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -48,6 +48,8 @@ class Standard:
     threads: int = 1
     batches: Sequence[Batch] = ()
     """The other sizes of a batch that varies."""
+    keeps: bool = False
+    """Whether files keep the model's state themselves, and neither take nor give it."""
     named: tuple[Sequence[str], Sequence[str]] = ((), ())
     """What the model calls its inputs and its outputs; nothing where it has no names for them."""
 
@@ -58,12 +60,26 @@ class Standard:
 
     def own(self, outputs: list[Array]) -> list[Array]:
         """The outputs that are the model's own, without its state, which comes last."""
-        return outputs[: len(outputs) - len(self.samples.state)]
+        return outputs[: len(outputs) - len(self.state)]
+
+    @property
+    def state(self) -> list[Array]:
+        """What files are fed with besides their inputs in the first call."""
+        return [] if self.keeps else self.samples.state
+
+    @cached_property
+    def keeping(self) -> "Standard":
+        """The same for files that keep state themselves."""
+        given = len(self.samples.inputs)
+        inputs, outputs = self.named
+        reference = self.own(self.reference)
+        named = (inputs[:given], outputs[: len(reference)])
+        return replace(self, keeps=True, reference=reference, named=named)
 
     @property
     def arguments(self) -> list[Array]:
         """What files are called with, [samples, ...] each; of the state what it begins with, alone."""
-        return [*self.samples.inputs, *(x[None] for x in self.samples.state)]
+        return [*self.samples.inputs, *(x[None] for x in self.state)]
 
     @property
     def inputs(self) -> Sequence[str]:
@@ -99,3 +115,5 @@ class Candidate:
     expected: Expected | None = None
     """What the recipe's own graph gives; None for a file made elsewhere."""
     fresh: bool = False
+    keeps: bool = False
+    """Whether it keeps the model's state itself, until it is loaded anew."""

@@ -420,6 +420,8 @@ class ArtifactRecord:
     """In the file's order, which is the model's; empty of a file that did not run."""
     inputs: list[InputSpec] = field(default_factory=list)
     """Likewise."""
+    keeps_state: bool = False
+    """Whether it keeps the model's state itself, until it is loaded anew, and neither takes nor gives it."""
     golden: str | None = None
     """Key prefix of this artifact's outputs in golden.safetensors."""
 

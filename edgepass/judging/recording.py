@@ -65,6 +65,7 @@ def manifest_of(
     batch = standard.samples.inputs[0].shape[1] if max_batch else None
     kept = state(task.state, standard)
     lengths = [b for b in standard.batches if b.axis]
+    keeping = [record.file for record in records if record.keeps_state]
     return Manifest(
         verdict=gates.worst([record.verdict for record in records]),
         model=ModelInfo(
@@ -94,7 +95,7 @@ def manifest_of(
         baselines=task.baselines,
         notes=[
             *([captured] if captured else []),
-            *([_fed(kept, task.sequence)] if kept else []),
+            *([_fed(kept, task.sequence, keeping, len(records))] if kept else []),
             *sampling.notes(task.calibration, standard.samples, standard.inputs[: len(standard.samples.inputs)]),
             *standard.comparison[1],
             *next((parity.notes(record.parity) for record in records if record.parity), []),
@@ -122,17 +123,20 @@ def state(names: Sequence[str], standard: Standard) -> list[StateSpec]:
     ]
 
 
-def _fed(kept: Sequence[StateSpec], calls: int | None) -> str:
+def _fed(kept: Sequence[StateSpec], calls: int | None, keeping: Sequence[str], files: int) -> str:
     """How an app feeds it, in a sentence."""
     first = [
         f"{s.input} is {number(s.initial) if s.initial is not None else f'state_{n} of {manifest.GOLDEN}'}"
         for n, s in enumerate(kept)
     ]
+    within = f"; within {listed(keeping)} it is kept, until that is loaded anew" if keeping else ""
     how = f"sequences of {calls} calls" if calls else "one sequence of calls"
+    if len(keeping) == files:
+        return f"the model keeps state, and so do its files, until they are loaded anew; they are judged over {how}"
     inputs, outputs = (listed([getattr(s, side) for s in kept]) for side in ("input", "output"))
     return (
         f"the model keeps state, which its files take and give: in the first call {listed(first)}; in every other, "
-        f"{inputs} is what {outputs} was in the one before; they are judged so, over {how}"
+        f"{inputs} is what {outputs} was in the one before; they are judged so, over {how}{within}"
     )
 
 

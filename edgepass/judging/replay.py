@@ -34,13 +34,15 @@ def replay(
 def _outputs(record: ArtifactRecord, folder: Path, standard: Standard) -> list[Array]:
     if not record.golden:
         return []
+    standard = standard.keeping if record.keeps_state else standard
     path = folder / record.file
     try:
         found = _child.run(
             record.runtime,
             path,
             standard.samples.inputs,
-            state=standard.samples.state,
+            state=standard.state,
+            keeps=standard.keeps,
             threads=standard.threads,
             warmup=0,
             latency_runs=1,

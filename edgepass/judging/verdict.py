@@ -32,8 +32,9 @@ def measure_float(path: Path, runtime: str, standard: Standard) -> Yardstick:
         runtime,
         path,
         [x[rows] for x in standard.samples.inputs],
-        state=standard.samples.state,
+        state=standard.state,
         sequence=standard.samples.length,
+        keeps=standard.keeps,
         threads=standard.threads,
         batches=[batch.samples.inputs for batch in standard.batches],
     )
@@ -66,6 +67,7 @@ def judge(
         if budgets.scheme_of(candidate) != "float32":
             record = replace(record, verdict="fail", reasons=[yardstick, *record.reasons])
         return record, outputs
+    standard = standard.keeping if candidate.keeps else standard
     path = candidate.path
     recipe = candidate.recipe.name if candidate.recipe else "unknown"
     record = ArtifactRecord(
@@ -80,6 +82,7 @@ def judge(
         runtime=candidate.runtime,
         fallbacks=list(candidate.fallbacks),
         notes=list(candidate.notes),
+        keeps_state=candidate.keeps,
     )
     try:
         # One child does both: importing a runtime can take longer than all the rest.
@@ -88,8 +91,9 @@ def judge(
             candidate.runtime,
             path,
             standard.samples.inputs,
-            state=standard.samples.state,
+            state=standard.state,
             sequence=standard.samples.length,
+            keeps=standard.keeps,
             threads=standard.threads,
             contents=True,
             scales=tensors.scales if tensors else (),

@@ -364,6 +364,10 @@ def _export(manifest: Manifest, folder: str, *advice: str) -> str:
     asked += [f"--recipe {shlex.quote(f'{name}.toml' if name in manifest.recipes else name)}" for name in recipes]
     if model.max_batch:
         asked.append(f"--max-batch {model.max_batch}")
+    if model.sequence:
+        asked.append(f"--sequence {model.sequence}")
+    if any(record.keeps_state for record in records):
+        asked.append("--keep-state")
     asked += [f"--dynamic {shlex.quote(str(varying))}" for varying in model.dynamic]
     brings = trained or ".py:" in model.source
     asked += [flag for role, flag in DATA.items() if role in roles and not (brings or roles[role].synthetic)]

@@ -91,6 +91,7 @@ def run(
     *,
     state: Sequence[Array] = (),
     sequence: int | None = None,
+    keeps: bool = False,
     threads: int = 1,
     warmup: int = 10,
     latency_runs: int = 100,
@@ -104,7 +105,8 @@ def run(
     """Run the file over all samples; `inputs` are [samples, *input shape], one per input, in the model's order.
 
     `state`: what its last inputs begin with, where it keeps state; the samples are then a sequence, in which each call
-    is given the last outputs of the one before, and state begins anew after `sequence` calls.
+    is given the last outputs of the one before, and state begins anew after `sequence` calls. Where the file `keeps`
+    state itself, it is loaded anew to begin a sequence.
     `tensors`: the integers of a graph of the same model at its int8 tensors, less their zero points, [n, ...] for n
     calls with `arguments`; `scales` are theirs.
     `batches`: inputs like `inputs`, of another batch each; one that fails there costs no more than itself.
@@ -146,6 +148,7 @@ def run(
             latency_runs=latency_runs,
             contents=contents,
             sequence=sequence,
+            keeps=keeps,
             scales=tuple(scales),
             batches=len(batches),
         )

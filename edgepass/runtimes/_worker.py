@@ -66,6 +66,8 @@ class Request:
     """Of a run: those of a graph's int8 tensors, whose integers lie in `TENSORS` for calls with `ARGUMENTS`."""
     sequence: int | None = None
     """Of a run: calls after which state begins anew as it lies in `STATE`."""
+    keeps: bool = False
+    """Of a run: whether the file keeps state itself, and is loaded anew to begin so."""
     batches: int = 0
     """Of a run: how many more stacks of samples, each of a batch of its own, lie in `BATCH`."""
 
@@ -171,7 +173,7 @@ def _run(runtime: Runtime, request: Request, folder: Path) -> Reply:
         runs=len(microseconds),
         evidence=session.evidence,
     )
-    outputs = _stack(_sequence(session, samples, state, request.sequence), first)
+    outputs = _stack(_sequences(runtime, session, request, samples, state), first)
     save_file({name(i): y for i, y in enumerate(outputs)}, folder / OUTPUTS)
     contents = _contents(runtime, request, folder) if request.contents else None
     steps, why = _steps(runtime, request, folder) if request.scales else (None, "")
@@ -182,15 +184,21 @@ def _run(runtime: Runtime, request: Request, folder: Path) -> Reply:
     return reply
 
 
-def _sequence(
-    session: Session, samples: Sequence[Sequence[Array]], initial: Sequence[Array], length: int | None
+def _sequences(
+    runtime: Runtime,
+    session: Session,
+    request: Request,
+    samples: Sequence[Sequence[Array]],
+    initial: Sequence[Array],
 ) -> list[list[Array]]:
-    """What each call gives; its last inputs are `initial`, after so many calls again, else the last outputs before."""
+    """What each call gives; its last inputs are `initial` where a sequence begins, else the last outputs before."""
     calls: list[list[Array]] = []
     state = initial
     for number, sample in enumerate(samples):
-        if length and number % length == 0:
+        if number % (request.sequence or len(samples)) == 0:
             state = initial
+            if request.keeps:  # timing has changed it, or the sequence before
+                session = runtime.load(Path(request.path), request.threads)
         calls.append(session([*sample, *state]))
         state = calls[-1][len(calls[-1]) - len(state) :]
     return calls

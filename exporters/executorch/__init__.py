@@ -31,6 +31,7 @@ quantizes: frozenset[Scheme] = frozenset()
 least: dict[Scheme, int] = {}
 beyond: Beyond = {}
 sums_in_halves = True
+keeps_state = True
 dynamic_batch = None
 space = 1_200_000_000
 
@@ -76,7 +77,10 @@ def export(job: Job, path: Path) -> Lowered:
         partitioners.insert(0, XnnpackDynamicallyQuantizedPartitioner())
     with _reasons.collected() as reasons:
         change = _own if job.recipe.scheme == "static" else None
-        edge = _edge.lower(_edge.program(job, FLOAT32_ONLY, change), REWRITES, partitioners)
+        program = _edge.program(job, FLOAT32_ONLY, change)
+        if job.program.keeps:
+            program = job.program.keeping(program)
+        edge = _edge.lower(program, REWRITES, partitioners)
     return _edge.write(edge, path, "XNNPACK", reasons)
 
 

@@ -10,7 +10,7 @@ from torch.export import ExportedProgram, default_decompositions
 from torch.fx import GraphModule, Node
 
 from edgepass import rewrites
-from edgepass.exporters import Job, Lowered
+from edgepass.exporters import Job, Lowered, _state
 from edgepass.exporters._capture import dense
 from edgepass.judging.manifest import Fallback
 from edgepass.quantize.float16 import to_float16
@@ -80,8 +80,14 @@ def write(edge: "EdgeProgramManager", path: Path, backend: str, reasons: Mapping
 
     `reasons` says of a node why `backend`'s partitioner declined it; what it does not name, the backend lacks.
     """
+    from executorch.exir import ExecutorchBackendConfig
+    from executorch.exir.passes.init_mutable_pass import InitializedMutableBufferPass
+
     fallbacks = _fallbacks(edge.exported_program(), reasons or {}, f"{backend} has no such operation")
-    path.write_bytes(edge.to_executorch().buffer)
+    keeps = edge.exported_program().graph_signature.buffers_to_mutate
+    # Without that pass state begins as whatever is in its memory.
+    passes: list[Any] = [InitializedMutableBufferPass([_state.INPUT])] if keeps else []
+    path.write_bytes(edge.to_executorch(ExecutorchBackendConfig(passes=passes)).buffer)
     return Lowered(fallbacks=fallbacks)
 
 

@@ -19,6 +19,7 @@ quantizes: frozenset[Scheme] = frozenset()
 least: dict[Scheme, int] = {}
 beyond: Beyond = {}
 sums_in_halves = False
+keeps_state = False
 dynamic_batch = "its delegate takes shapes that are listed, not a range of them"
 space = 1_400_000_000
 

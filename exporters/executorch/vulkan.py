@@ -26,6 +26,7 @@ quantizes: frozenset[Scheme] = frozenset()
 least: dict[Scheme, int] = {}
 beyond: Beyond = {}
 sums_in_halves = False
+keeps_state = False
 dynamic_batch = "its lowering uses a size that varies before it is known (executorch 1.5.1)"
 space = 1_200_000_000
 

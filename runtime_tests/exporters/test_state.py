@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 
 import edgepass
-from edgepass import pipeline
-from edgepass.errors import CaptureError, InputError
+from edgepass import pipeline, validation
+from edgepass.errors import CaptureError, InputError, RefusedError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
 from edgepass.judging import verdict
 from edgepass.judging.candidate import Standard
 from edgepass.judging.gates import Gates
 from edgepass.quantize import recipe
+from edgepass.report import page
 from edgepass.task import Samples, Task
 from runtime_tests.conftest import CONVERTERS_WARN
 from runtime_tests.exporters.small import sampled
@@ -274,6 +275,39 @@ def test_every_file_of_a_stateful_model_passes(name: str, target: str, of: str, 
     assert of != "fp32" or record.parity.sqnr_db > 100
     assert target not in ("executorch", "onnx") or all(o.dtype == o.model_dtype for o in record.outputs)
     assert all(torch.equal(value, before[key]) for key, value in model.named_buffers()), "the model is as it was"
+
+
+@pytest.mark.parametrize(("name", "of"), sampled(product(MODELS, RECIPES), {("average", "static_wi8_ai8")}))
+def test_a_pte_may_keep_its_state_itself(name: str, of: str, tmp_path: Path) -> None:
+    model, data = made(name), calls(name, 0, 2)
+    done = edgepass.build(
+        model, data[0], out=tmp_path / "o", targets=("executorch",), recipe=of,
+        calibration=calls(name, 1, 6), evaluate=data, sequence=CALLS, keep_state=True,
+    )  # fmt: skip
+    (record,) = done.artifacts
+    assert record.verdict == "pass", record.reasons
+    assert record.keeps_state
+    assert record.parity
+    assert len(record.inputs) == 1
+    assert len(record.outputs) == len(record.parity.outputs) == len(done.model.outputs) - len(done.model.state)
+    assert "so do its files, until they are loaded anew" in " ".join(done.notes)
+    assert "--sequence 11 --keep-state" in page.write(tmp_path / "o").read_text()
+    task = Task(name=name, source="m", model=model, args=data[0], sequence=CALLS)
+    samples = Samples(inputs=[torch.stack([x for (x,) in data]).numpy()])
+    again = validation.validate(
+        tmp_path / "o" / record.file, load=lambda model, metric: replace(task, evaluation=samples), reference="m",
+        recipe=of, bounds=Gates(),
+    )  # fmt: skip
+    assert again.artifacts[0].keeps_state, "as a file that was made elsewhere"
+    assert again.verdict == "pass", again.artifacts[0].reasons
+
+
+def test_state_is_kept_only_where_there_is_any_and_a_format_for_it(tmp_path: Path) -> None:
+    data = calls("streaming")
+    with pytest.raises(RefusedError, match=r"no file of tflite, onnx keeps state; .* name executorch with --target"):
+        edgepass.build(made("streaming"), data[0], out=tmp_path, targets=("tflite", "onnx"), keep_state=True)
+    with pytest.raises(InputError, match="keeps no state from call to call; leave out --keep-state"):
+        edgepass.build(nn.Linear(3, 3), (torch.ones(1, 3),), out=tmp_path / "o", recipe="fp32", keep_state=True)
 
 
 def test_a_file_that_does_not_carry_its_state_fails(tmp_path: Path) -> None:
