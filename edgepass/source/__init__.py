@@ -1,8 +1,9 @@
 """MODEL on the command line: a preset, a RUN/ folder, a `.pt2` file, or `file.py:get_model`, as a Task."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -319,10 +320,20 @@ def _read(where: str, found: Task, model: str, say: Say) -> Samples:
         return _csv(path, found, model)
     arrays = named_arrays(path)
     targets = arrays.pop("target", None)
-    inputs = task.check_arrays([arrays[key] for key in sorted(arrays, key=task.natural)], found.args, where)
+    inputs = task.check_arrays([arrays[key] for key in _in_order(arrays, found)], found.args, where)
     return Samples(
         inputs=inputs, targets=None if targets is None else task.check_targets(targets, len(inputs[0]), where)
     )
+
+
+def _in_order(keys: Iterable[str], found: Task) -> list[str]:
+    """As the model takes what they name: by the names of its arguments, where they are these, else by their numbers."""
+    model = found.model
+    known = (
+        model.graph_signature.user_inputs if isinstance(model, ExportedProgram) else signature(model.forward).parameters
+    )
+    named = [str(name) for name in known][: len(found.args)]
+    return named if set(named) == set(keys) else sorted(keys, key=task.natural)
 
 
 def _csv(path: Path, found: Task, model: str) -> Samples:

@@ -4,12 +4,13 @@ import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from edgepass import task
+from edgepass import source, task
 from edgepass.errors import BAD_INPUT, InputError
 from runtime_tests.cli.test_users_code import EXPORT, command, sentence, user_file
 from runtime_tests.conftest import Done
@@ -129,3 +130,33 @@ def test_free_memory_is_what_a_limit_leaves() -> None:
         assert task.memory.available() <= 1 << 26
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+TWO = """
+import torch
+class Weighted(torch.nn.Module):
+    def forward(self, x, *, by): return x * by
+def get_model(): return Weighted()
+def get_args(): return {args}
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "keys", "first"),
+    [
+        ("(torch.ones(1, 2), torch.ones(1, 2))", ("x_1", "x_0"), 1),
+        ('{"x": torch.ones(1, 2), "by": torch.ones(1, 2)}', ("x", "by"), 0),
+        ('{"by": torch.ones(1, 2), "x": torch.ones(1, 2)}', ("x", "by"), 1),
+        ('{"x": torch.ones(1, 2), "by": torch.ones(1, 2)}', ("input_1", "input_0"), 1),
+    ],
+)
+def test_arrays_of_a_file_go_by_the_names_of_arguments(
+    args: str, keys: tuple[str, str], first: int, tmp_path: Path
+) -> None:
+    """`first`: which of the two arrays is the model's first input."""
+    (tmp_path / "two.py").write_text(TWO.replace("{args}", args).replace("*, by", "by" if args[0] == "(" else "*, by"))
+    zeros, ones = np.zeros((3, 1, 2), np.float32), np.ones((3, 1, 2), np.float32)
+    np.savez(tmp_path / "data.npz", **{keys[0]: zeros, keys[1]: ones})
+    found = source.load(f"{tmp_path / 'two.py'}:get_model", evaluation=str(tmp_path / "data.npz"))
+    assert found.evaluation is not None
+    assert [int(x.max()) for x in found.evaluation.inputs] == [first, 1 - first]
