@@ -64,7 +64,18 @@ def benchmark(path: Path, *, runs: int, threads: int = 1, say: Callable[[str], N
 
 def _timed(file: Path, runs: int, threads: int) -> Row:
     runtime = files.runtime_of(file)
-    measured = _child.run(runtime, file, _inputs(file, runtime), threads=threads, latency_runs=runs, contents=True)
+    calls = _calls(file)
+    inputs = _inputs(file, runtime, fed=calls is None)
+    measured = _child.run(
+        runtime,
+        file,
+        inputs,
+        sequence=calls,
+        keeps=calls is not None,
+        threads=threads,
+        latency_runs=runs,
+        contents=True,
+    )
     assert measured.contents is not None
     return Row(
         file=file.name,
@@ -104,7 +115,7 @@ def _files(path: Path) -> list[Path]:
     return [path]
 
 
-def _inputs(file: Path, runtime: str) -> list[Array]:
+def _inputs(file: Path, runtime: str, *, fed: bool) -> list[Array]:
     golden = file.parent / GOLDEN
     if golden.is_file():
         from safetensors import SafetensorError
@@ -119,17 +130,20 @@ def _inputs(file: Path, runtime: str) -> list[Array]:
             raise InputError(
                 f"{golden} holds no inputs, as input_0, to time {file.name} on; export again, or take it away"
             )
-        fed = [] if _keeps_state(file) else sorted(tensors, key=natural)
-        state = [tensors[key] for key in fed if key.startswith("state_")]
+        state = [tensors[key] for key in sorted(tensors, key=natural) if fed and key.startswith("state_")]
         return [*(x[:1] for x in inputs), *(x[None] for x in state)]
     return _zeros(file, _child.inspect(runtime, file).inputs)
 
 
-def _keeps_state(file: Path) -> bool:
-    """Whether the manifest beside a file says so of it."""
-    if not (file.parent / manifest.FILE).is_file():
-        return False
-    return any(record.keeps_state for record in manifest.read(file.parent).artifacts if record.file == file.name)
+def _calls(file: Path) -> int | None:
+    """Of a file that keeps state, says the manifest beside it, calls that it was judged in a row; None of any other."""
+    try:
+        made = manifest.read(file.parent)
+    except InputError:  # there is none, or another's
+        return None
+    keeps = any(record.keeps_state for record in made.artifacts if record.file == file.name)
+    rows = next((data.rows for data in made.data if data.role == "evaluation"), 1)
+    return made.model.sequence or rows if keeps else None
 
 
 def _zeros(file: Path, inputs: list[TensorSpec]) -> list[Array]:

@@ -48,6 +48,9 @@ LATENCY_SECONDS = 5.0
 """Timing, warm-up included, stops here however few runs that gave; one run is always timed."""
 
 
+Ready = Callable[[int, Session], Session]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What the parent asks."""
@@ -165,7 +168,14 @@ def _run(runtime: Runtime, request: Request, folder: Path) -> Reply:
     session = runtime.load(Path(request.path), request.threads)
     first = session([*samples[0], *state])
     peak = max(0, _memory.peak() - before)
-    microseconds = _time(session, [*samples[0], *state], request.warmup, request.latency_runs)
+    length = request.sequence or len(samples)
+
+    def ready(number: int, session: Session) -> Session:
+        """The session for the call of that number: of a file that keeps state a new one, where a sequence begins."""
+        anew = request.keeps and number % length == 0
+        return runtime.load(Path(request.path), request.threads) if anew else session
+
+    microseconds = _time(session, [*samples[0], *state], request.warmup, request.latency_runs, ready)
     latency = Latency(
         p50_us=float(np.median(microseconds)),
         p95_us=float(np.percentile(microseconds, 95)),
@@ -173,7 +183,7 @@ def _run(runtime: Runtime, request: Request, folder: Path) -> Reply:
         runs=len(microseconds),
         evidence=session.evidence,
     )
-    outputs = _stack(_sequences(runtime, session, request, samples, state), first)
+    outputs = _stack(_sequences(session, samples, state, length, ready), first)
     save_file({name(i): y for i, y in enumerate(outputs)}, folder / OUTPUTS)
     contents = _contents(runtime, request, folder) if request.contents else None
     steps, why = _steps(runtime, request, folder) if request.scales else (None, "")
@@ -185,20 +195,14 @@ def _run(runtime: Runtime, request: Request, folder: Path) -> Reply:
 
 
 def _sequences(
-    runtime: Runtime,
-    session: Session,
-    request: Request,
-    samples: Sequence[Sequence[Array]],
-    initial: Sequence[Array],
+    session: Session, samples: Sequence[Sequence[Array]], initial: Sequence[Array], length: int, ready: Ready
 ) -> list[list[Array]]:
     """What each call gives; its last inputs are `initial` where a sequence begins, else the last outputs before."""
     calls: list[list[Array]] = []
     state = initial
     for number, sample in enumerate(samples):
-        if number % (request.sequence or len(samples)) == 0:
-            state = initial
-            if request.keeps:  # timing has changed it, or the sequence before
-                session = runtime.load(Path(request.path), request.threads)
+        session = ready(number, session)
+        state = state if number % length else initial
         calls.append(session([*sample, *state]))
         state = calls[-1][len(calls[-1]) - len(state) :]
     return calls
@@ -255,17 +259,25 @@ def _contents(runtime: Runtime, request: Request, folder: Path) -> Contents:
     return replace(contents, values=[])
 
 
-def _time(session: Session, sample: Sequence[Array], warmup: int, runs: int) -> list[float]:
+def _time(
+    session: Session,
+    sample: Sequence[Array],
+    warmup: int,
+    runs: int,
+    ready: Ready = lambda number, session: session,
+) -> list[float]:
     """Microseconds of each timed run, the collector switched off."""
     gc.collect()
     gc.disable()
     start = time.perf_counter_ns()
-    for _ in range(warmup):
+    for number in range(warmup):
+        session = ready(number, session)
         session(sample)
         if time.perf_counter_ns() - start > LATENCY_SECONDS / 2 * 1e9:
             break
     microseconds: list[float] = []
     while len(microseconds) < max(1, runs):
+        session = ready(len(microseconds), session)
         t0 = time.perf_counter_ns()
         session(sample)
         t1 = time.perf_counter_ns()
