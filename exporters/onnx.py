@@ -50,6 +50,7 @@ def export(job: Job, path: Path) -> Lowered:
         input_names=job.program.inputs,
         output_names=job.program.outputs,
     )
+    _set_apart(converted.model.graph, {*job.program.inputs, *job.program.outputs})
     # The exporter transposes a weight anew for every layer that uses it; a loop would have one for each time round.
     DeduplicateInitializersPass(size_limit=sys.maxsize)(converted.model)
     model = converted.model_proto
@@ -94,6 +95,15 @@ def _readers(model: Any, values: Sequence[Array]) -> list[str]:
         if math.prod(constant.dims) in sizes and weights.same(numpy_helper.to_array(constant), values)
     }
     return [node.name for node in model.graph.node if held.intersection(node.input)]
+
+
+def _set_apart(graph: Any, ends: set[str]) -> None:
+    """Rename what is called as an input or output of the model and is none: `linear`, say, of the linear layer."""
+    own = {id(value) for value in (*graph.inputs, *graph.outputs)}
+    for node in graph.all_nodes():
+        for value in node.outputs:
+            if value.name in ends and id(value) not in own:
+                value.name = f"{value.name}_of_{node.name}"
 
 
 def _forget_sources(model: Any) -> None:

@@ -109,3 +109,31 @@ def test_fractions_of_integers_are_cast_to_halves_where_a_layer_reads_them() -> 
     halves = to_float16(graph, recipe.read("fp16"))(*args)
     for got, want in zip(halves, program.exported.module()(*args), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-2, atol=1e-2)
+
+
+class Called(nn.Module):
+    """Outputs that are called as converters call what they make on the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        y = self.layer(x)
+        return {"linear": y + 1, "add": torch.tanh(y), "x": x}
+
+
+@pytest.mark.export
+@CONVERTERS_WARN
+def test_an_output_may_be_called_as_an_operation(tmp_path: Path) -> None:
+    samples = collect([(torch.randn(1, 6),) for _ in range(8)], (torch.randn(1, 6),), "here")
+    model = Called().eval()
+    job = Job(capture(model, samples.arguments()[0]), recipe.read("static_wi8_ai8"), samples.arguments)
+    exporters.export("onnx", job, path := tmp_path / "a.onnx")
+    found = _child.run("onnx", path, samples.inputs, warmup=0, latency_runs=1, contents=True)
+    with torch.no_grad():
+        rows = [list(model(*arguments).values()) for arguments in samples.arguments()]
+    reference = [torch.stack(column).numpy() for column in zip(*rows, strict=True)]
+    assert min(parity.of([r], [y]).sqnr_db for y, r in zip(found.outputs, reference, strict=True)) > 20
+    assert found.contents
+    assert [spec.name for spec in found.contents.outputs] == ["linear", "add", "x_output"]
