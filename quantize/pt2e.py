@@ -6,12 +6,15 @@ XNNPACKQuantizer's, the only ones that all four converters take with equal accur
 """
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
+from torch.fx.node import map_arg
 
 from edgepass.errors import RefusedError, not_imported
 from edgepass.quantize.recipe import Recipe
@@ -68,7 +71,7 @@ def prepare(module: GraphModule, recipe: Recipe, calibration: Iterable[tuple[Ten
 def convert(prepared: GraphModule, *, fold: bool) -> GraphModule:
     """The quantised graph; consumes `prepared`.
 
-    `fold`: hold int8 weights (ExecuTorch, Core ML, ONNX), or float ones behind a quantise (TFLite).
+    `fold`: hold int8 weights (ExecuTorch, Core ML, ONNX), or float ones on their grid behind a quantise (TFLite).
     Raises RefusedError when the model has no weight to quantise.
     """
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
@@ -78,7 +81,34 @@ def convert(prepared: GraphModule, *, fold: bool) -> GraphModule:
         raise RefusedError(
             "the recipe asks for int8 weights, but the model has no linear or convolution to make int8; take fp16"
         )
-    return converted
+    return converted if fold else _on_grid(converted)
+
+
+def _on_grid(module: GraphModule) -> GraphModule:
+    """`module`, changed in place, with float weights that are what their int8 stands for.
+
+    A converter that quantises them by itself rounds what lies between two steps, but for float32's own error, as it
+    likes: of a million weights a few.
+    """
+    ops = torch.ops.quantized_decomposed
+    back: dict[Any, Any] = {
+        ops.quantize_per_channel.default: ops.dequantize_per_channel.default,
+        ops.quantize_per_tensor.default: ops.dequantize_per_tensor.default,
+    }
+    readers: dict[str, list[Node]] = defaultdict(list)
+    for node in module.graph.nodes:
+        if node.op == "get_attr":
+            readers[str(node.target)] += node.users
+    for name, users in readers.items():
+        if len(users) != 1 or users[0].target not in back:
+            continue
+        quantise: Any = users[0].target
+        arguments = map_arg(users[0].args, lambda node: attrgetter(str(node.target))(module))
+        owner, _, leaf = name.rpartition(".")
+        with torch.no_grad():
+            value = back[quantise](quantise(*arguments), *arguments[1:])
+        setattr(module.get_submodule(owner), leaf, torch.nn.Parameter(value, requires_grad=False))
+    return module
 
 
 def _for_small_signals(config: Any) -> Any:
