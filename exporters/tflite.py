@@ -16,9 +16,10 @@ from torch.export import ExportedProgram, default_decompositions
 from torch.fx import GraphModule, Node
 
 from edgepass import rewrites
-from edgepass.errors import not_imported
+from edgepass.errors import RefusedError, not_imported
 from edgepass.exporters import Beyond, Job, Lowered, Spares, _apart, _flatbuffer, _resizable
 from edgepass.exporters._capture import Program, converting
+from edgepass.exporters._origin import origin
 from edgepass.quantize.pt2e import CONVOLUTIONS, LOOKUPS, PRODUCTS, TRANSPOSED
 from edgepass.quantize.recipe import Scheme
 
@@ -57,6 +58,7 @@ def export(job: Job, path: Path) -> Lowered:
         import litert_torch  # noqa: F401  # a missing one should be said before the work
     except ImportError as error:
         raise not_imported(error, "litert-torch", extra) from None
+    _refuse_places(job)
     program, static = job.program, job.recipe.scheme == "static"
     if program.varying:
         graph = job.quantised(fold=False) if static else job.graph()
@@ -116,6 +118,19 @@ def _known() -> Callable[[Node], bool]:
         return node.target not in MISTAKEN and (node.target in apart or lowerings.lookup(node.target) is not None)
 
     return known
+
+
+def _refuse_places(job: Job) -> None:
+    """Raise RefusedError for the places of the largest in a volume, which litert-torch 0.10 counts otherwise."""
+    program = job.program.exported
+    for node in program.graph.find_nodes(op="call_function", target=ATEN.max_pool3d_with_indices.default):
+        if any(user.target is getitem and user.args[1] == 1 for user in node.users):
+            where = origin(job.program.bare or program, str(node.target))
+            raise RefusedError(
+                f"tflite cannot convert the model{where}: its converter counts the places of the largest in a volume "
+                "otherwise than torch; ask for the numbers alone, without return_indices, or name the other targets "
+                "with --target"
+            )
 
 
 def _with_places(module: GraphModule) -> None:

@@ -88,6 +88,20 @@ def with_places(
     return stacked.amax(-1), down * x.shape[-1] + along
 
 
+def with_places_of_rows(
+    x: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    ceil_mode: bool = False,
+) -> Any:
+    """As torch.nn.functional.max_pool1d(return_indices=True)."""
+    given = ([1, *kernel], [1, *(stride or kernel)], [0, *padding], [1, *dilation])
+    made = with_places(x.unsqueeze(-2), *given, ceil_mode)
+    return made if made is NotImplemented else tuple(y.squeeze(-2) for y in made)
+
+
 def avg_pool2d(
     x: Tensor, kernel: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,), *how: Any
 ) -> Any:
@@ -101,6 +115,7 @@ def avg_pool2d(
 
 TABLE: Table = {
     aten.max_pool2d.default: max_pool2d,
+    aten.max_pool1d_with_indices.default: with_places_of_rows,
     aten.max_pool2d_with_indices.default: with_places,
     aten.avg_pool2d.default: avg_pool2d,
 }

@@ -174,6 +174,8 @@ def test_the_last_windows_are_torch_s(size: int, stride: int, padding: int, dila
     for over_the_end in (False, True):
         right = functional.max_pool2d(x, size, stride, padding, dilation, over_the_end, return_indices=True)
         same(last_windows.with_places(x, *given_, over_the_end), right)
+        in_rows = functional.max_pool1d(x[0], size, stride, padding, dilation, over_the_end, return_indices=True)
+        same(last_windows.with_places_of_rows(x[0], *given_, over_the_end), in_rows)
         made = last_windows.max_pool2d(x, *given_, over_the_end)
         if over_the_end:
             same(made, right[0])
