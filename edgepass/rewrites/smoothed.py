@@ -25,7 +25,7 @@ def _smoothing(have: int, size: int, aligned: bool, scale: float | None) -> Tens
     last = (centres + reach + 0.5).trunc().clamp(max=have)[:, None]
     pixels = torch.arange(have, dtype=torch.float32)
     weights = (1 - ((pixels + 0.5 - centres[:, None]) / reach).abs()).clamp(min=0)
-    weights = torch.where((pixels >= first) & (pixels < last), weights, torch.zeros(()))
+    weights = weights * ((pixels >= first) & (pixels < last)).to(torch.float32)
     return weights / weights.sum(1, keepdim=True)
 
 
