@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -94,12 +95,12 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     cells: tuple[Cell, ...]
 
 
-def measure(name: str) -> Measured:
-    """All cells of one model."""
+def measure(name: str, targets: Sequence[str] = TARGETS, recipes: Sequence[str] = RECIPES) -> Measured:
+    """Cells of one model, all of them if nothing else is asked for."""
     task = corpus.load(name).task(name)
     with TemporaryDirectory(prefix="edgepass-corpus-") as folder:
         start = datetime.datetime.now()
-        records = exported(task, Path(folder) / "ours")
+        records = exported(task, Path(folder) / "ours", targets, recipes)
         seconds = (datetime.datetime.now() - start).total_seconds()
         cells = tuple(_cell(record, task, Path(folder)) for record in records)
     return Measured(
@@ -112,9 +113,18 @@ def measure(name: str) -> Measured:
     )
 
 
-def exported(task: Task, out: Path) -> list[ArtifactRecord]:
+def remeasure(kept: Measured, only: tuple[str, str]) -> Measured:
+    """The model that is kept, with one cell, (target, recipe), measured again; its date stays that of the rest."""
+    (cell,) = measure(kept.model, only[:1], only[1:]).cells
+    cells = (cell if (each.target, each.recipe) == only else each for each in kept.cells)
+    return msgspec.structs.replace(kept, cells=tuple(cells))
+
+
+def exported(
+    task: Task, out: Path, targets: Sequence[str] = TARGETS, recipes: Sequence[str] = RECIPES
+) -> list[ArtifactRecord]:
     """All files of one model, in `out`, judged as a user's."""
-    plan = pipeline.Plan.of(TARGETS, RECIPES)
+    plan = pipeline.Plan.of(targets, recipes)
     manifest = pipeline.export(task, plan, out, Gates(), say=lambda text: print(text, file=sys.stderr))
     return manifest.artifacts
 
@@ -320,9 +330,16 @@ def _sign(row: Measured, target: str, recipe: str) -> str:
     return f"{ours} / {'n' if found.bare.sqnr_db is None else f'{found.bare.sqnr_db:.0f}'}"
 
 
-def _in_a_process(names: Sequence[str]) -> str:
+def _in_a_process(names: Sequence[str], only: tuple[str, str] | None = None) -> str:
     """Measure a few models in a fresh interpreter; what it printed, and which of them it ended at."""
-    command = [sys.executable, "-m", "runtime_tests.bench.corpus", "--here", *names]
+    command = [
+        sys.executable,
+        "-m",
+        "runtime_tests.bench.corpus",
+        "--here",
+        *names,
+        *(("--only", *only) if only else ()),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
@@ -348,8 +365,9 @@ def line(name: str, cell: Cell) -> str:
 @click.argument("names", nargs=-1)
 @click.option("--jobs", default=1, show_default=True, help="Models at a time; more than one disturbs the latencies.")
 @click.option("--missing", is_flag=True, help="Only models that are not kept.")
+@click.option("--only", nargs=2, metavar="TARGET RECIPE", help="This cell; the others stay as they are kept.")
 @click.option("--here", is_flag=True, hidden=True, help="In this process.")
-def main(names: Sequence[str], jobs: int, missing: bool, here: bool) -> None:
+def main(names: Sequence[str], jobs: int, missing: bool, only: tuple[str, str] | None, here: bool) -> None:
     """Measure the models that are named, or all of them."""
     asked = list(names or corpus.names())
     if unknown := set(asked) - set(corpus.names()):
@@ -358,19 +376,19 @@ def main(names: Sequence[str], jobs: int, missing: bool, here: bool) -> None:
         torch.set_num_threads(1)
         for name in asked:
             try:
-                row = measure(name)
+                row = remeasure(read()[name], only) if only else measure(name)
             except EdgepassError as error:  # of the model as a whole
                 click.echo(f"{name}: {error}")
                 continue
             write(row)
-            click.echo("\n".join(line(name, cell) for cell in row.cells))
+            click.echo("\n".join(line(name, cell) for cell in row.cells if only in (None, (cell.target, cell.recipe))))
             sys.stdout.flush()
         return
     if missing:
         asked = [name for name in asked if name not in read()]
     batches = [asked[i : i + BATCH] for i in range(0, len(asked), BATCH)]
     with ThreadPoolExecutor(jobs) as pool:
-        for text in pool.map(_in_a_process, batches):
+        for text in pool.map(partial(_in_a_process, only=only), batches):
             click.echo(text.rstrip())
     PAGE.write_text(page(list(read().values())))
 
