@@ -88,7 +88,7 @@ def _on_grid(module: GraphModule) -> GraphModule:
     """`module`, changed in place, with float weights that are what their int8 stands for.
 
     A converter that quantises them by itself rounds what lies between two steps, but for float32's own error, as it
-    likes: of a million weights a few.
+    likes: of a million weights a few. Transposed convolutions are left, which TFLite's keeps in float.
     """
     ops = torch.ops.quantized_decomposed
     back: dict[Any, Any] = {
@@ -101,6 +101,8 @@ def _on_grid(module: GraphModule) -> GraphModule:
             readers[str(node.target)] += node.users
     for name, users in readers.items():
         if len(users) != 1 or users[0].target not in back:
+            continue
+        if any(reader.target in TRANSPOSED for whole in users[0].users for reader in whole.users):
             continue
         quantise: Any = users[0].target
         arguments = map_arg(users[0].args, lambda node: attrgetter(str(node.target))(module))
