@@ -1,6 +1,7 @@
 """Exporters: what writes an artifact. One target per file; each file *is* a Target."""
 
 import copy
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -27,6 +28,8 @@ from edgepass.quantize.weights import Array, Stated
 
 LINE = 300
 """Characters of a converter's own message that a sentence carries."""
+INTERPRETED = re.compile(r"(?:\\n|\s)*While executing %.*", re.DOTALL)
+"""What torch.fx's interpreter adds to an error: the node, and where it was traced, which `origin` says by its line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +174,7 @@ def export(name: str, job: Job, path: Path) -> Lowered:
         root = _root(error)
         if isinstance(root, MemoryError) or NO_MEMORY.search(str(root)):
             raise RefusedError(no_memory(name, job.recipe)) from error
-        why = one_line(str(root), LINE)
+        why = one_line(INTERPRETED.sub("", str(root)).strip("'"), LINE)
         where = origin(job.program.bare or job.program.exported, str(root))
         raise RefusedError(
             f"{name} cannot convert the model with {job.recipe.name}{where}: its converter raises {type(root).__name__}"
