@@ -62,14 +62,14 @@ class Noise(msgspec.Struct, frozen=True, kw_only=True):
         excess = record.conversion.excess if record.conversion else []
         part = next((e for e in excess if "[" in e.name), None)
         return cls(
-            file_db=_short(loss.file_db if loss else None),
-            expected_db=_short(loss.expected_db if loss else None),
+            file_db=short(loss.file_db if loss else None),
+            expected_db=short(loss.expected_db if loss else None),
             worst=worst.name if worst else "",
-            worst_db=_short(worst.centred_db if worst else None),
-            ratio=_short(max((e.ratio for e in excess if "[" not in e.name), default=None)),
+            worst_db=short(worst.centred_db if worst else None),
+            ratio=short(max((e.ratio for e in excess if "[" not in e.name), default=None)),
             slice=part.name if part else "",
-            slice_ratio=_short(part.ratio if part else None),
-            slice_bound=_short(part.bound if part else None),
+            slice_ratio=short(part.ratio if part else None),
+            slice_bound=short(part.bound if part else None),
         )
 
 
@@ -171,7 +171,8 @@ class Row(Prepared):
         return self.jobs[name]
 
 
-def _short(value: float | None) -> float | None:
+def short(value: float | None) -> float | None:
+    """Four digits of it."""
     return None if value is None else float(f"{value:.4g}")
 
 

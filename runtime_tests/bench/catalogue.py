@@ -6,11 +6,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import msgspec
 
 from edgepass.models import parts
-from runtime_tests.bench import budgets, mechanisms, passes, scaling
+from runtime_tests.bench import budgets, mechanisms, pages, passes, scaling
 from runtime_tests.bench.mechanisms import Measured
 from runtime_tests.matrix import RECIPES, TARGETS, Cell, subjects
 
@@ -108,7 +107,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 def entries() -> list[Entry]:
     """All of them, in the order of the matrix."""
-    rows = mechanisms.read()
+    rows = mechanisms.KEPT.read()
     found = []
     for mechanism in subjects():
         text = inspect.getdoc(mechanism.module) or ""
@@ -128,10 +127,6 @@ def entries() -> list[Entry]:
 
 def page() -> str:
     """CATALOGUE.md."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters |= {"figures": _figures, "verdict": _verdict}
     listed = entries()
     rows = [e.row for e in listed if e.row]
     values: dict[str, Any] = {
@@ -151,7 +146,7 @@ def page() -> str:
         "scaling": scaling.read(),
         "passes": passes.text(),
     }
-    return environment.get_template("catalogue.md.j2").render(values)
+    return pages.render("catalogue.md.j2", {"figures": _figures, "verdict": _verdict}, **values)
 
 
 def _counts(listed: list[Entry]) -> dict[str, int]:

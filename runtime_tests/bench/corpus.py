@@ -8,42 +8,37 @@ share a process, and each has a file in corpus/ that is kept; CORPUS.md is their
 import contextlib
 import datetime
 import io
-import os
 import statistics
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import click
-import jinja2
 import msgspec
 import numpy as np
 import torch
 
 from edgepass import exporters, pipeline, runtimes
 from edgepass.errors import EdgepassError, first_line
-from edgepass.judging import parity, recording
+from edgepass.judging import files, parity, recording
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord
 from edgepass.task import Task
 from runtime_tests import corpus
-from runtime_tests.bench import rivals
+from runtime_tests.bench import pages, rivals, rows
 from runtime_tests.bench.measure import interleaved
 from runtime_tests.bench.models import Subject
+from runtime_tests.matrix import TARGETS, short
 
-FOLDER = Path(__file__).with_suffix("")
-PAGE, CAUSES = FOLDER.with_name("CORPUS.md"), FOLDER.with_name("corpus.toml")
-TARGETS = ("executorch", "coreml", "tflite", "onnx")
+HERE = Path(__file__).parent
+PAGE, CAUSES = HERE / "CORPUS.md", HERE / "corpus.toml"
 RECIPES = ("fp32", "fp16", "static_wi8_ai8")
-SECONDS, BATCH = 1200, 6
-"""For a model at most; and models to a process, which imports the converters once."""
+SECONDS = 1200
+"""For a model at most."""
 ROUNDS, BURST_S = 15, 0.01
 COMPARED = 16
 """Samples on which the two files are compared."""
@@ -95,6 +90,9 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     cells: tuple[Cell, ...]
 
 
+KEPT = rows.Kept(HERE / "corpus", Measured)
+
+
 def measure(name: str, targets: Sequence[str] = TARGETS, recipes: Sequence[str] = RECIPES) -> Measured:
     """Cells of one model, all of them if nothing else is asked for."""
     task = corpus.load(name).task(name)
@@ -113,11 +111,10 @@ def measure(name: str, targets: Sequence[str] = TARGETS, recipes: Sequence[str] 
     )
 
 
-def remeasure(kept: Measured, only: tuple[str, str]) -> Measured:
-    """The model that is kept, with one cell, (target, recipe), measured again; its date stays that of the rest."""
+def remeasure(kept: Measured, only: rows.Only) -> Measured:
+    """The model that is kept, with one cell measured again; its date stays that of the rest."""
     (cell,) = measure(kept.model, only[:1], only[1:]).cells
-    cells = (cell if (each.target, each.recipe) == only else each for each in kept.cells)
-    return msgspec.structs.replace(kept, cells=tuple(cells))
+    return msgspec.structs.replace(kept, cells=rows.with_cell(kept.cells, cell))
 
 
 def exported(
@@ -142,15 +139,15 @@ def _cell(record: ArtifactRecord, task: Task, folder: Path) -> Cell:
         outcome="refused" if ours is None else "pass" if record.verdict == "pass" else "fail",
         reasons=tuple(record.reasons),
         bytes=record.bytes if ours else None,
-        sqnr_db=_short(_sqnr(running, record.target, task)) if running else None,
-        loss_db=_short(record.loss.file_db if record.loss else None),
-        expected_db=_short(record.loss.expected_db if record.loss else None),
-        agreement=_short(record.ranking.share if record.ranking else None),
-        metric=_short(record.metric.value if record.metric else None),
-        reference=_short(record.metric.reference if record.metric else None),
-        delegated=_short(record.delegated_flops),
+        sqnr_db=short(_sqnr(running, record.target, task)) if running else None,
+        loss_db=short(record.loss.file_db if record.loss else None),
+        expected_db=short(record.loss.expected_db if record.loss else None),
+        agreement=short(record.ranking.share if record.ranking else None),
+        metric=short(record.metric.value if record.metric else None),
+        reference=short(record.metric.reference if record.metric else None),
+        delegated=short(record.delegated_flops),
         bare=bare,
-        latency=_short(_latency(running, path, record.target, task)) if running and path else None,
+        latency=short(_latency(running, path, record.target, task)) if running and path else None,
     )
 
 
@@ -167,9 +164,9 @@ def _bare(
             convert(subject, path)
     except Exception as error:  # whatever a converter raises
         return Bare(reason=f"{type(error).__name__}: {first_line(error)}"[:300]), None
-    size = sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
+    size = files.size(path)
     try:
-        return Bare(bytes=size, sqnr_db=_short(_sqnr(path, key[0], task))), path
+        return Bare(bytes=size, sqnr_db=short(_sqnr(path, key[0], task))), path
     except Exception as error:  # whatever a runtime raises of a file
         return Bare(bytes=size, reason=f"does not run: {first_line(error)}"[:300]), None
 
@@ -205,22 +202,6 @@ def _latency(ours: Path, theirs: Path, target: str, task: Task) -> float | None:
 
 def _calling(session: runtimes.Session, inputs: Sequence[Any]) -> Callable[[], object]:
     return lambda: session(inputs)
-
-
-def _short(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.4g}")
-
-
-def read() -> dict[str, Measured]:
-    """The models that are kept, by name."""
-    rows = [msgspec.json.decode(file.read_bytes(), type=Measured) for file in sorted(FOLDER.glob("*.json"))]
-    return {row.model: row for row in rows}
-
-
-def write(row: Measured) -> None:
-    """Keep a model in the place of its last."""
-    FOLDER.mkdir(exist_ok=True)
-    (FOLDER / f"{row.model}.json").write_bytes(msgspec.json.format(msgspec.json.encode(row), indent=1) + b"\n")
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -265,25 +246,20 @@ def worse(cell: Cell) -> str:
     return ", ".join(found)
 
 
-def page(rows: Sequence[Measured]) -> str:
+def page(models: Sequence[Measured]) -> str:
     """CORPUS.md."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER.parent),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["cell"] = _sign
-    cells = [(row.model, cell) for row in rows for cell in row.cells]
+    cells = [(row.model, cell) for row in models for cell in row.cells]
     bares = [cell.bare for _, cell in cells if cell.bare]
-    return environment.get_template("corpus.md.j2").render(
-        rows=rows,
-        unmeasured=[name for name in corpus.names() if name not in {row.model for row in rows}],
+    return pages.render(
+        "corpus.md.j2",
+        {"cell": _sign},
+        rows=models,
+        unmeasured=[name for name in corpus.names() if name not in {row.model for row in models}],
         targets=TARGETS,
         recipes=RECIPES,
         compared=COMPARED,
-        dates=sorted({row.date for row in rows}),
-        versions=[f"{name} {version}" for name, version in rows[-1].versions.items()] if rows else [],
+        dates=sorted({row.date for row in models}),
+        versions=[f"{name} {version}" for name, version in models[-1].versions.items()] if models else [],
         counts={
             "cells": len(cells),
             "passed": sum(cell.outcome == "pass" for _, cell in cells),
@@ -330,26 +306,6 @@ def _sign(row: Measured, target: str, recipe: str) -> str:
     return f"{ours} / {'n' if found.bare.sqnr_db is None else f'{found.bare.sqnr_db:.0f}'}"
 
 
-def _in_a_process(names: Sequence[str], only: tuple[str, str] | None = None) -> str:
-    """Measure a few models in a fresh interpreter; what it printed, and which of them it ended at."""
-    command = [
-        sys.executable,
-        "-m",
-        "runtime_tests.bench.corpus",
-        "--here",
-        *names,
-        *(("--only", *only) if only else ()),
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=SECONDS * len(names), env=environment, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return f"{' '.join(names)}: took more than {SECONDS * len(names)} s"
-    return done.stdout + ("" if done.returncode == 0 else f"exit {done.returncode}\n{done.stderr[-2000:]}")
-
-
 def line(name: str, cell: Cell) -> str:
     """A cell for the terminal."""
     bare = cell.bare
@@ -367,7 +323,7 @@ def line(name: str, cell: Cell) -> str:
 @click.option("--missing", is_flag=True, help="Only models that are not kept.")
 @click.option("--only", nargs=2, metavar="TARGET RECIPE", help="This cell; the others stay as they are kept.")
 @click.option("--here", is_flag=True, hidden=True, help="In this process.")
-def main(names: Sequence[str], jobs: int, missing: bool, only: tuple[str, str] | None, here: bool) -> None:
+def main(names: Sequence[str], jobs: int, missing: bool, only: rows.Only | None, here: bool) -> None:
     """Measure the models that are named, or all of them."""
     asked = list(names or corpus.names())
     if unknown := set(asked) - set(corpus.names()):
@@ -376,21 +332,19 @@ def main(names: Sequence[str], jobs: int, missing: bool, only: tuple[str, str] |
         torch.set_num_threads(1)
         for name in asked:
             try:
-                row = remeasure(read()[name], only) if only else measure(name)
+                row = remeasure(KEPT.read()[name], only) if only else measure(name)
             except EdgepassError as error:  # of the model as a whole
                 click.echo(f"{name}: {error}")
                 continue
-            write(row)
-            click.echo("\n".join(line(name, cell) for cell in row.cells if only in (None, (cell.target, cell.recipe))))
+            KEPT.write(name, row)
+            click.echo("\n".join(line(name, cell) for cell in rows.those(row.cells, only)))
             sys.stdout.flush()
         return
     if missing:
-        asked = [name for name in asked if name not in read()]
-    batches = [asked[i : i + BATCH] for i in range(0, len(asked), BATCH)]
-    with ThreadPoolExecutor(jobs) as pool:
-        for text in pool.map(partial(_in_a_process, only=only), batches):
-            click.echo(text.rstrip())
-    PAGE.write_text(page(list(read().values())))
+        asked = [name for name in asked if name not in KEPT.read()]
+    for text in rows.measured("corpus", asked, jobs=jobs, seconds=SECONDS, only=only):
+        click.echo(text)
+    PAGE.write_text(page(list(KEPT.read().values())))
 
 
 if __name__ == "__main__":

@@ -12,18 +12,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
-import jinja2
 import msgspec
 
 from edgepass.judging import recording
-from runtime_tests.bench import catalogue
+from runtime_tests.bench import catalogue, pages, rows
 from runtime_tests.faults import FAULTS, graphs
 from runtime_tests.faults.fault import RECIPES, Fault
 from runtime_tests.faults.models import BATCHES, MODELS
 from runtime_tests.faults.subject import Folder, Found, Subject, in_this_process
 
 HERE = Path(__file__).parent
-FOLDER, PAGE = HERE / "faults", HERE / "FAULTS.md"
+PAGE = HERE / "FAULTS.md"
 TARGETS = ("executorch", "coreml", "tflite", "onnx")
 HEALTHY, OUTPUT = "healthy", "folder"
 RULES = {
@@ -76,14 +75,13 @@ def rules(cell: Cell) -> str:
     return f"({signs})" if cell.verdict == "not-evaluated" else signs
 
 
-def read() -> dict[str, Kept]:
-    """What is kept, by target."""
-    return {path.stem: msgspec.json.decode(path.read_bytes(), type=Kept) for path in sorted(FOLDER.glob("*.json"))}
+STORE = rows.Kept(HERE / "faults", Kept)
+"""By target."""
 
 
 def keep(target: str, cells: Sequence[Cell]) -> None:
     """Beside what was kept before, in the order of the faults."""
-    old = read().get(target) or Kept(target=target, versions={}, cells=())
+    old = STORE.read().get(target) or Kept(target=target, versions={}, cells=())
     date = today()
     now = {f"{name} {version}" for name, version in recording.versions().items()}
     versions = {**old.versions, date: tuple(sorted(now.union(old.versions.get(date, ()))))}
@@ -93,9 +91,7 @@ def keep(target: str, cells: Sequence[Cell]) -> None:
     listed = sorted((c for c in merged.values() if _known(c.fault) in order), key=lambda c: order[_known(c.fault)])
     dates = sorted({cell.date for cell in listed})
     kept = Kept(target=target, versions={date: versions[date] for date in dates}, cells=tuple(listed))
-    FOLDER.mkdir(exist_ok=True)
-    text = msgspec.json.format(msgspec.json.encode(kept), indent=1)
-    (FOLDER / f"{target}.json").write_bytes(text + b"\n")
+    STORE.write(target, kept)
 
 
 def today() -> str:
@@ -108,7 +104,7 @@ def _known(name: str) -> str:
 
 
 def _has(target: str, name: str) -> bool:
-    kept = read().get(target)
+    kept = STORE.read().get(target)
     return kept is not None and any(cell.fault == name for cell in kept.cells)
 
 
@@ -148,10 +144,7 @@ def plant_in_folders(chosen: Sequence[Fault]) -> None:
 
 def page() -> str:
     """FAULTS.md."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    kept = read()
+    kept = STORE.read()
     cells = [(target, c) for target, row in kept.items() for c in row.cells]
     planted = [(t, c) for t, c in cells if _known(c.fault) != HEALTHY and c.verdict not in ("not there", "not written")]
     sound = [(t, c) for t, c in cells if _known(c.fault) == HEALTHY]
@@ -162,7 +155,8 @@ def page() -> str:
         mine = target == OUTPUT or target in fault.targets
         return " / ".join(row.get(name, "…") for name in names) if mine else "-"
 
-    return environment.get_template("faults.md.j2").render(
+    return pages.render(
+        "faults.md.j2",
         faults=FAULTS,
         targets=TARGETS,
         recipes=RECIPES,

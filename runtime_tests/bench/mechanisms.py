@@ -8,24 +8,19 @@ import ast
 import datetime
 import hashlib
 import inspect
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import click
 import msgspec
 
 from edgepass.judging import recording
+from runtime_tests.bench import rows
 from runtime_tests.matrix import CELLS, Cell, Row, Subject, line, subjects
 
-FOLDER = Path(__file__).with_suffix("")
 SAMPLES = 64
 """To judge by: as many as an export takes to tell a file's noise from its graph's."""
-ROW_SECONDS, BATCH = 1800, 6
+ROW_SECONDS = 1800
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +33,9 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     parameters: int
     cells: tuple[Cell, ...]
+
+
+KEPT = rows.Kept(Path(__file__).with_suffix(""), Measured)
 
 
 def code(mechanism: Subject) -> str:
@@ -72,44 +70,10 @@ def measure(mechanism: Subject) -> Measured:
     )
 
 
-def remeasure(mechanism: Subject, kept: Measured, only: tuple[str, str]) -> Measured:
+def remeasure(mechanism: Subject, kept: Measured, only: rows.Only) -> Measured:
     """The row that is kept, with the cell of that target and recipe measured again; its date stays that of the rest."""
     cell = Row(mechanism, evaluation=SAMPLES).cell(*only)
-    cells = (cell if (each.target, each.recipe) == only else each for each in kept.cells)
-    return msgspec.structs.replace(kept, cells=tuple(cells))
-
-
-def read() -> dict[str, Measured]:
-    """The rows that are kept, by mechanism."""
-    rows = [msgspec.json.decode(file.read_bytes(), type=Measured) for file in sorted(FOLDER.glob("*.json"))]
-    return {row.mechanism: row for row in rows}
-
-
-def write(row: Measured) -> None:
-    """Keep a row in the place of its last."""
-    FOLDER.mkdir(exist_ok=True)
-    (FOLDER / f"{row.mechanism}.json").write_bytes(msgspec.json.format(msgspec.json.encode(row), indent=1) + b"\n")
-
-
-def _in_a_process(names: Sequence[str], only: tuple[str, str] | None = None) -> str:
-    """Measure a few rows in a fresh interpreter, which imports the converters once; what it printed."""
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "runtime_tests.bench.mechanisms",
-            "--here",
-            *names,
-            *(("--only", *only) if only else ()),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=ROW_SECONDS * len(names),
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    died = "" if done.returncode == 0 else f"{' '.join(names)}: exit {done.returncode}\n{done.stderr[-2000:]}"
-    return done.stdout + died
+    return msgspec.structs.replace(kept, cells=rows.with_cell(kept.cells, cell))
 
 
 @click.command()
@@ -121,24 +85,20 @@ def _in_a_process(names: Sequence[str], only: tuple[str, str] | None = None) -> 
 def main(names: Sequence[str], jobs: int, only: tuple[str, str] | None, missing: bool, here: bool) -> None:
     """Measure the mechanisms that are named, or all of them."""
     known = {str(m): m for m in subjects()}
-    kept = read()
+    kept = KEPT.read()
     asked = [known[name] for name in names] if names else list(known.values())
     if missing:
         asked = [m for m in asked if str(m) not in kept or kept[str(m)].code != code(m)]
     if here:
         for mechanism in asked:
             row = remeasure(mechanism, kept[str(mechanism)], only) if only else measure(mechanism)
-            write(row)
-            for cell in [cell for cell in row.cells if only in (None, (cell.target, cell.recipe))]:
+            KEPT.write(row.mechanism, row)
+            for cell in rows.those(row.cells, only):
                 click.echo(line(row.mechanism, cell))
         return
-    batches = [[str(m) for m in asked[i : i + BATCH]] for i in range(0, len(asked), BATCH)]
-    with ThreadPoolExecutor(jobs) as pool:
-        for text in pool.map(partial(_in_a_process, only=only), batches):
-            click.echo(text.rstrip())
-    for stale in FOLDER.glob("*.json"):
-        if stale.stem not in known:
-            stale.unlink()
+    for text in rows.measured("mechanisms", list(map(str, asked)), jobs=jobs, seconds=ROW_SECONDS, only=only):
+        click.echo(text)
+    KEPT.forget_all_but(list(known))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import click
-import jinja2
 import msgspec
 import numpy as np
 import torch
@@ -31,6 +30,7 @@ from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
 from edgepass.judging.recording import versions
 from edgepass.quantize import recipe as recipes
+from runtime_tests.bench import pages
 from runtime_tests.matrix import TARGETS
 
 HERE = Path(__file__).parent
@@ -270,9 +270,6 @@ def keep(cells: Iterable[Cell]) -> None:
 
 def page(cells: Sequence[Cell]) -> str:
     """OPERATORS.md: how many of each target, and each cell that is not right."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
     outcomes = get_args(Outcome)
     measured = {t: mine for t in TARGETS if (mine := [cell for cell in cells if cell.target == t])}
     counts = {
@@ -284,7 +281,8 @@ def page(cells: Sequence[Cell]) -> str:
         if cell.outcome != "right":
             targets = rows.setdefault((cell.operation, cell.outcome, cell.reason), [])
             targets += [cell.target] if cell.target not in targets else []
-    return environment.get_template("operators.md.j2").render(
+    return pages.render(
+        "operators.md.j2",
         outcomes=outcomes,
         counts=counts,
         unmeasured=[t for t in TARGETS if t not in measured],

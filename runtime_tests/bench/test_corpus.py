@@ -9,7 +9,7 @@ from runtime_tests import corpus
 from runtime_tests.bench import corpus as bench
 from runtime_tests.bench.corpus import Bare, Cause, Cell
 
-KEPT = bench.read()
+KEPT = bench.KEPT.read()
 SAMPLE = ("mtcnn_refines",)
 """Of `make test`; the others are of `make test-all`."""
 SLACK_DB = 3.0
