@@ -27,6 +27,13 @@ def _zeros_between(x: Tensor, dim: int, step: int) -> Tensor:
     return wide.reshape(*x.shape[:dim], size * step, *x.shape[dim + 1 :]).narrow(dim, 0, (size - 1) * step + 1)
 
 
+def mirrored(weight: Tensor, groups: int) -> Tensor:
+    """The kernel [inputs, outputs / groups, ...] of a transposed convolution as that of the plain one."""
+    inputs, outputs, *kernel = weight.shape
+    by_group = weight.reshape(groups, inputs // groups, outputs, *kernel).transpose(1, 2)
+    return by_group.reshape(groups * outputs, inputs // groups, *kernel).flip(list(range(2, weight.dim())))
+
+
 def _plain(convolution: Callable[..., Tensor], dims: int) -> Callable[..., Any]:
     def formula(
         x: Tensor,
@@ -45,12 +52,10 @@ def _plain(convolution: Callable[..., Tensor], dims: int) -> Callable[..., Any]:
         batched = x if x.dim() == dims + 2 else x.unsqueeze(0)
         for dim, step in enumerate(strides, start=2):
             batched = _zeros_between(batched, dim, step)
-        inputs, outputs, *kernel = weight.shape
-        by_group = weight.reshape(groups, inputs // groups, outputs, *kernel).transpose(1, 2)
-        mirrored = by_group.reshape(groups * outputs, inputs // groups, *kernel).flip(list(range(2, dims + 2)))
-        ends = [step * (size - 1) - cut for step, size, cut in zip(steps, kernel, cuts, strict=True)]
+        ends = [step * (size - 1) - cut for step, size, cut in zip(steps, weight.shape[2:], cuts, strict=True)]
         sides = [n for end, more in zip(reversed(ends), reversed(mores), strict=True) for n in (end, end + more)]
-        y = convolution(functional.pad(batched, sides), mirrored, bias, [1] * dims, [0] * dims, steps, groups)
+        kernel = mirrored(weight, groups)
+        y = convolution(functional.pad(batched, sides), kernel, bias, [1] * dims, [0] * dims, steps, groups)
         return y if x.dim() == dims + 2 else y.squeeze(0)
 
     return formula

@@ -17,6 +17,7 @@ from torch.fx import Node
 
 from edgepass.exporters._canonical._constants import Constants
 from edgepass.rewrites import each
+from edgepass.rewrites.stuffed import mirrored
 
 ATEN = torch.ops.aten
 PLAIN: dict[Any, Callable[..., Tensor]] = {
@@ -50,14 +51,12 @@ def _mirrored(plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
         groups: int = 1,
         dilation: Sequence[int] = (1,),
     ) -> Tensor:
-        inputs, outputs, *kernel = weight.shape
-        by_group = weight.reshape(groups, inputs // groups, outputs, *kernel).transpose(1, 2)
-        mirrored = by_group.reshape(groups * outputs, inputs // groups, *kernel).flip(list(range(2, weight.dim())))
+        kernel = weight.shape[2:]
         cuts, more, steps = (each(n, len(kernel)) for n in (padding, output_padding, dilation))
         starts = [step * (size - 1) - cut for step, size, cut in zip(steps, kernel, cuts, strict=True)]
         ends = [start + n for start, n in zip(starts, more, strict=True)]
         both = [max(end, 0) for end in ends]
-        y = plain(x, mirrored, bias, [1] * len(kernel), both, steps, groups)
+        y = plain(x, mirrored(weight, groups), bias, [1] * len(kernel), both, steps, groups)
         for dim, (n, start, end) in enumerate(zip(both, starts, ends, strict=True), start=2 - weight.dim()):
             y = y if start == end == n else y.narrow(dim, n - start, y.shape[dim] - 2 * n + start + end)
         return y
