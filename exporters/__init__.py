@@ -15,8 +15,9 @@ from torch.fx import GraphModule
 from edgepass import catalog
 from edgepass.errors import NO_MEMORY, EdgepassError, RefusedError, listed, of_writing, one_line
 from edgepass.exporters import _space
-from edgepass.exporters._capture import Program, converting
+from edgepass.exporters._capture import Program
 from edgepass.exporters._origin import origin
+from edgepass.exporters._quiet import converting
 from edgepass.judging.manifest import Fallback, Varying
 from edgepass.quantize import audit, pt2e, weights
 from edgepass.quantize.audit import Requested

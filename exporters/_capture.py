@@ -1,13 +1,7 @@
 """Capture: torch.export runs once, for every target and recipe."""
 
-import inspect
-import logging
-import os
-import sys
 import traceback
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -16,20 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
-from torch.fx.traceback import NodeSource
 from torch.utils import _pytree as pytree
 
 from edgepass import structure
 from edgepass.errors import CaptureError, EdgepassError, first_line, listed
+from edgepass.exporters import _custom, _varying
 from edgepass.exporters._canonical import restate
 from edgepass.exporters._canonical._complex import in_pairs
 from edgepass.exporters._canonical._constants import attribute, forget
 from edgepass.exporters._canonical._fold import fold
 from edgepass.exporters._canonical._outputs import plain
 from edgepass.exporters._canonical._unused import drop
+from edgepass.exporters._quiet import converting
 from edgepass.exporters._state import INPUT, OUTPUT, assigned, changed, explicit, kept
+from edgepass.exporters._varying import Ranges
 from edgepass.judging.manifest import Varying
 
 COND = torch.ops.higher_order.cond
@@ -38,9 +34,6 @@ OF_ONE_SIZE = (
     "the model keeps state from call to call, of a size that cannot vary with the batch; leave out --max-batch and "
     "--dynamic, and let get_args() have the sizes that the app will have"
 )
-Ranges = tuple[tuple[Varying, tuple[int, ...]], ...]
-"""The dimensions that vary, each with the numbers of the inputs that have it."""
-CORE_NAMESPACES = ("aten", "prim", "prims", "quantized_decomposed", "_operator", "higher_order")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +110,9 @@ def capture(
             raise CaptureError("the shapes of a program are what it was captured with; leave out --dynamic")
         exported = model
     else:
-        varying = _varying(model, args, max_batch, dynamic)
+        varying = _varying.varying(model, args, max_batch, dynamic)
         for which, having in varying:  # torch.export takes a dimension of 1 for one that is always 1
-            varied = tuple(_wide(arg, which.axis) if n in having else arg for n, arg in enumerate(varied))
+            varied = tuple(_varying.wide(arg, which.axis) if n in having else arg for n, arg in enumerate(varied))
         hook = model.eval().register_forward_hook(lambda module, args, outputs: structure.plain(outputs))
         try:
             with assigned(model):
@@ -159,14 +152,14 @@ def capture(
         outputs=outputs,
         state=tuple(state),
     )
-    if formulas := _formulas(exported, decompositions or {}):
-        program = replace(program, exported=program.retrace(_decomposed(exported, formulas)))
+    if formulas := _custom.formulas(exported, decompositions or {}):
+        program = replace(program, exported=program.retrace(_custom.decomposed(exported, formulas)))
     return _canonical(program)
 
 
 def _exported(model: nn.Module, args: tuple[Tensor, ...], varying: Ranges) -> ExportedProgram:
     with converting():
-        return torch.export.export(model, args, strict=False, dynamic_shapes=_dynamic(args, varying))
+        return torch.export.export(model, args, strict=False, dynamic_shapes=_varying.dynamic_shapes(args, varying))
 
 
 def _refuse_state(model: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -197,7 +190,9 @@ def _canonical(program: Program) -> Program:
     exported = program.exported
     try:
         module = _module(exported)
-        said = [BOTH] if any(node.target is COND for graph in _graphs(module) for node in graph.graph.nodes) else []
+        said = (
+            [BOTH] if any(node.target is COND for graph in _custom.graphs(module) for node in graph.graph.nodes) else []
+        )
         for form in (in_pairs, restate):
             if form(module):
                 exported = program.retrace(module)
@@ -239,91 +234,6 @@ def uncanonical(program: Program, why: str) -> Program:
     """The program without canonical forms, with a note; `why` says what they do to it."""
     note = f"edgepass's canonical forms {why}, so its files are made without them; that is a fault to be reported"
     return replace(program, exported=program.bare or program.exported, bare=None, notes=(*program.notes, note))
-
-
-@contextmanager
-def converting() -> Iterator[None]:
-    """As capturing, quantising and lowering want it: quiet, without gradients or copies of histories."""
-    with quiet(), torch.no_grad(), _one_history():
-        yield
-
-
-@contextmanager
-def _one_history() -> Iterator[None]:
-    """What a node was made from is told by all nodes made from it, and copied for none.
-
-    Every pass over a graph copies the whole history of every node, and adds to it (torch.fx.traceback.NodeSource, torch
-    2.13), and lowering to ExecuTorch is dozens of passes. Nothing changes what is once told.
-    """
-    if hasattr(NodeSource, "__deepcopy__"):  # one conversion within another
-        yield
-        return
-    setattr(NodeSource, "__deepcopy__", lambda source, memo: source)  # noqa: B010 of a class that has none
-    try:
-        yield
-    finally:
-        delattr(NodeSource, "__deepcopy__")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Converters print progress, and warn about each other's internals, from Python and from C++; none of it is news.
-
-    Takes file descriptors 1 and 2 away meanwhile, because C++ libraries write to them directly.
-    """
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = os.dup(1), os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere, warnings.catch_warnings():
-            os.dup2(nowhere.fileno(), 1)
-            os.dup2(nowhere.fileno(), 2)
-            warnings.simplefilter("ignore")
-            yield
-            sys.stdout.flush()
-            sys.stderr.flush()
-    finally:
-        for descriptor, copy in enumerate(kept, start=1):
-            os.dup2(copy, descriptor)
-            os.close(copy)
-        logging.disable(disabled)
-
-
-def _varying(model: nn.Module, args: tuple[Tensor, ...], max_batch: int | None, dynamic: Sequence[Varying]) -> Ranges:
-    """Which inputs have each dimension that varies. Raises CaptureError where none has, or not in such a size."""
-    found: list[tuple[Varying, tuple[int, ...]]] = []
-    if max_batch is not None:
-        found.append((Varying(axis=0, high=max_batch), tuple(range(len(args)))))
-    names = list(inspect.signature(model.forward).parameters)
-    for which in dynamic:
-        having = [number for number, arg in enumerate(args) if arg.dim() > which.axis]
-        if which.input:
-            having = [number for number in having if names[number : number + 1] == [which.input]]
-        if not having:
-            known = ", ".join(f"{name}{list(arg.shape)}" for name, arg in zip(names, args, strict=False))
-            raise CaptureError(f"--dynamic {which} names a dimension that no input has; the inputs are {known}")
-        size = args[having[0]].shape[which.axis]
-        if not which.low <= size <= which.high:
-            raise CaptureError(f"--dynamic {which} leaves out {size}, the size in the example arguments; take it in")
-        found.append((which, tuple(number for number in having if args[number].shape[which.axis] == size)))
-    return tuple(found)
-
-
-def _wide(arg: Tensor, axis: int) -> Tensor:
-    return torch.cat([arg, arg], axis) if arg.shape[axis] == 1 else arg
-
-
-def _dynamic(args: tuple[Tensor, ...], varying: Ranges) -> tuple[Any, ...] | None:
-    if not varying:
-        return None
-    shapes: list[dict[int, Any]] = [{} for _ in args]
-    for number, (which, having) in enumerate(varying):
-        size = Dim(f"length_{number}" if which.axis else "batch", min=which.low, max=which.high)
-        for place in having:
-            shapes[place][which.axis] = size
-    return tuple(shapes)
 
 
 def dense(exported: ExportedProgram) -> None:
@@ -375,62 +285,6 @@ def _refuse_complex(exported: ExportedProgram) -> None:
                     f"{word} {number} of the model is complex, and no file takes or gives complex numbers; make it "
                     "torch.view_as_real of that, or its real and imaginary parts"
                 )
-
-
-def _formulas(
-    exported: ExportedProgram, table: Mapping[OpOverload, Callable[..., Any]]
-) -> dict[OpOverload, Callable[..., Any]]:
-    """What to compute in the place of each custom operation. Raises CaptureError for one that has no formula."""
-    found = {
-        node.target
-        for module in _graphs(exported.graph_module)
-        for node in module.graph.nodes
-        if isinstance(node.target, OpOverload) and node.target.namespace not in CORE_NAMESPACES
-    }
-    formulas = {op: table.get(op) or _defined_with(op) for op in found}
-    opaque = sorted(str(op) for op, formula in formulas.items() if formula is None)
-    if opaque:
-        raise CaptureError(
-            f"no formula in torch is known for the custom operation {', '.join(opaque)}; "
-            "offer get_decompositions() -> {operation: function} in the model file"
-        )
-    return {op: formula for op, formula in formulas.items() if formula}
-
-
-def _decomposed(exported: ExportedProgram, formulas: Mapping[OpOverload, Callable[..., Any]]) -> GraphModule:
-    """The program as a module that calls formulas, to be captured anew as the model itself was.
-
-    As decompositions of a captured program they would be traced below autograd, where an attention already has the
-    strides of the kernel that computes it here, and views that no other form of it allows.
-    """
-    module: GraphModule = exported.module()
-    called = {op: _named(formula) for op, formula in formulas.items()}
-    for graph in _graphs(module):
-        for node in graph.graph.nodes:
-            node.target = called.get(node.target, node.target)
-        graph.recompile()
-    return module
-
-
-def _graphs(module: GraphModule) -> list[GraphModule]:
-    return [m for m in module.modules() if isinstance(m, GraphModule)]
-
-
-def _named(formula: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function with a name: a graph can call no lambda."""
-
-    def function(*args: Any, **kwargs: Any) -> Any:
-        return formula(*args, **kwargs)
-
-    return function
-
-
-def _defined_with(op: OpOverload) -> Callable[..., Any] | None:
-    """The Python function behind an operation made by torch.library.custom_op, None for any other."""
-    from torch._library.custom_ops import OPDEFS
-
-    definition = OPDEFS.get(op.name().partition(".")[0])
-    return None if definition is None else definition._init_fn
 
 
 def _explain(error: Exception, ranges: Ranges) -> str:

@@ -18,8 +18,9 @@ from torch.fx import GraphModule, Node
 from edgepass import rewrites
 from edgepass.errors import RefusedError, not_imported
 from edgepass.exporters import Beyond, Job, Lowered, Spares, _apart, _flatbuffer, _resizable
-from edgepass.exporters._capture import Program, converting
+from edgepass.exporters._capture import Program
 from edgepass.exporters._origin import origin
+from edgepass.exporters._quiet import converting
 from edgepass.quantize.pt2e import CONVOLUTIONS, LOOKUPS, PRODUCTS, TRANSPOSED
 from edgepass.quantize.recipe import Scheme
 

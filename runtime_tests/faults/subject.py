@@ -16,7 +16,8 @@ from torch.fx import GraphModule
 from edgepass import exporters, pipeline
 from edgepass.errors import EdgepassError, RefusedError
 from edgepass.exporters import Job, Lowered
-from edgepass.exporters._capture import Program, capture, quiet
+from edgepass.exporters._capture import Program, capture
+from edgepass.exporters._quiet import quiet
 from edgepass.judging import batches, verdict
 from edgepass.judging.candidate import Candidate, Standard, Yardstick
 from edgepass.judging.gates import Gates

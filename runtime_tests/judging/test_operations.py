@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from edgepass import exporters, runtimes
 from edgepass.exporters import Job
-from edgepass.exporters._capture import capture, quiet
+from edgepass.exporters._capture import capture
+from edgepass.exporters._quiet import quiet
 from edgepass.judging import budgets, gates, operations
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord, Conversion, Latency, Operations
