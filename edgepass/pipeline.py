@@ -39,7 +39,8 @@ from edgepass.quantize.recipe import Recipe
 from edgepass.quantize.sums import SumsInHalves
 from edgepass.report import page
 from edgepass.runtimes import Array, _memory
-from edgepass.task import FULL, Samples, Task, check_args, collect, refuse_scripted, stand_in
+from edgepass.samples import Samples, check_args, collect
+from edgepass.task import FULL, Task, refuse_scripted, stand_in
 
 TARGETS = ("executorch", "coreml", "tflite")
 RECIPE = "static_wi8_ai8"

@@ -15,7 +15,8 @@ from edgepass.models import pair as pair_models
 from edgepass.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from edgepass.models.pair import Pair, PairConfig
 from edgepass.runtimes import Array
-from edgepass.task import Samples, Task
+from edgepass.samples import Samples
+from edgepass.task import Task
 from runtime_tests.mechanisms import CALIBRATION, DIM, EVALUATION, PASS, SHAPES, data
 
 WAVES, VIDEO, WORDS, FEATURES = ("lookback", "channels"), ("frames", "rows", "columns"), ("tokens",), ("features",)

@@ -21,7 +21,8 @@ from edgepass.models.parts import Tokens
 from edgepass.models.passformer import Passformer
 from edgepass.models.streaming import OneStep, is_recurrent
 from edgepass.runtimes import Array
-from edgepass.task import Samples, Task
+from edgepass.samples import Samples
+from edgepass.task import Task
 
 LOOKBACK, HORIZON, CHANNELS, DIM = 96, 24, 3, 32
 SHAPES = {

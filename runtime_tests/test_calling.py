@@ -18,7 +18,7 @@ from edgepass import structure
 from edgepass.calling import Call
 from edgepass.errors import InputError
 from edgepass.exporters._capture import capture
-from edgepass.task import collect, flatten
+from edgepass.samples import collect, flatten
 
 
 class Optional(nn.Module):

@@ -39,13 +39,14 @@ ALLOWED = {
     "judging.metrics": {"errors", "runtimes"},
     "judging.score": {"errors", "catalog", "runtimes", "judging.manifest", "judging.metrics"},
     "state": {"structure"},
-    "task": {"errors", "structure", "calling", "judging.manifest", "judging.score", "runtimes", "state"},
-    "judging": BASE | {"judging.files", "runtimes", "quantize", "task", "judging.metrics", "judging.score"},
+    "samples": {"errors", "structure", "calling", "judging.manifest", "runtimes"},
+    "task": {"errors", "samples", "judging.manifest", "judging.score", "runtimes", "calling", "state"},
+    "judging": BASE | {"judging.files", "runtimes", "quantize", "samples", "task", "judging.metrics", "judging.score"},
     "report": {"errors", "staging", "judging.manifest", "judging.parity", "judging.figures"},
-    "describing": BASE | {"runtimes", "models", "models.parts", "judging.files", "report", "task"},
+    "describing": BASE | {"runtimes", "models", "models.parts", "judging.files", "report", "samples", "task"},
     "pipeline": BASE
     | {"runtimes", "quantize", "exporters", "judging", "judging.files", "judging.score", "report", "staging", "task"}
-    | {"calling", "ranges"},
+    | {"calling", "ranges", "samples"},
 }  # fmt: skip
 
 

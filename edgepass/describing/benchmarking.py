@@ -26,7 +26,7 @@ from edgepass.judging import files, manifest
 from edgepass.judging.figures import duration, size
 from edgepass.judging.manifest import GOLDEN, Latency, TensorSpec
 from edgepass.runtimes import Array, _child, _memory
-from edgepass.task import natural
+from edgepass.samples import natural
 
 COPIES = 3
 """Of the inputs in memory: themselves, and twice where they are handed to a child."""

@@ -23,7 +23,7 @@ from edgepass.judging.comparison import by_row
 from edgepass.judging.manifest import NOT_BELIEVED, AtBatch, Conversion, Excess, Varying
 from edgepass.quantize.recipe import Scheme
 from edgepass.runtimes import Array
-from edgepass.task import Samples, spread
+from edgepass.samples import Samples, spread
 
 ROWS = 32
 """That a file is asked at each size of a batch, at least; two calls, where that is more."""

@@ -19,7 +19,7 @@ from edgepass.quantize.audit import Requested
 from edgepass.quantize.recipe import Recipe
 from edgepass.quantize.weights import Stated
 from edgepass.runtimes import Array
-from edgepass.task import Samples
+from edgepass.samples import Samples
 
 
 @dataclass(frozen=True, kw_only=True)

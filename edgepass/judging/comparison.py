@@ -17,7 +17,7 @@ from edgepass.judging.metrics import _reading
 from edgepass.judging.metrics._measure import Floats, Measure, Truth
 from edgepass.judging.score import Score
 from edgepass.runtimes import Array
-from edgepass.task import Samples
+from edgepass.samples import Samples
 
 ROUNDING = 1e-6
 """Of the float model's mean: a sample that is worse by less is not worse."""

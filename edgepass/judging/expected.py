@@ -46,7 +46,7 @@ from edgepass.judging.parity import Agreement, Reals
 from edgepass.judging.weights import are_halves
 from edgepass.quantize.recipe import Scheme
 from edgepass.runtimes import Array
-from edgepass.task import Samples
+from edgepass.samples import Samples
 
 ROWS = 64
 """Evaluation samples, evenly spread, on which graphs and float32 files are run."""

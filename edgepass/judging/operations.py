@@ -21,7 +21,7 @@ from edgepass.judging.manifest import Operations
 from edgepass.quantize.pt2e import module_path
 from edgepass.runtimes import Array
 from edgepass.runtimes._cut import Step
-from edgepass.task import Samples, spread
+from edgepass.samples import Samples, spread
 
 ROWS = 4
 """Evaluation samples on which parts are compared: a wrong one is wrong on nearly all of its elements."""

@@ -16,7 +16,8 @@ from edgepass.judging.figures import number
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord, Manifest, ModelInfo, StateSpec, TensorSpec, Varying
 from edgepass.runtimes import Array
-from edgepass.task import Samples, Task
+from edgepass.samples import Samples
+from edgepass.task import Task
 
 GOLDEN_SAMPLES = 4
 PACKAGES = (

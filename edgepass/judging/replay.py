@@ -11,7 +11,8 @@ from edgepass.judging import interface
 from edgepass.judging.candidate import Standard
 from edgepass.judging.manifest import GOLDEN, ArtifactRecord
 from edgepass.runtimes import Array, _child
-from edgepass.task import Samples, Task, check_arrays, check_targets, natural
+from edgepass.samples import Samples, check_arrays, check_targets, natural
+from edgepass.task import Task
 
 
 def replay(

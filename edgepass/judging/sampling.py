@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgepass.runtimes import Array
-from edgepass.task import Samples
+from edgepass.samples import Samples
 
 SHARED = 0.1
 """Of the evaluation samples; fewer may be alike by chance."""

@@ -18,10 +18,10 @@ from edgepass import models, staging
 from edgepass.errors import InputError, one_line
 from edgepass.judging.manifest import DataInfo, Metric
 from edgepass.models.config import Config
+from edgepass.samples import spread
 from edgepass.series.baselines import Score
 from edgepass.series.levels import LevelScore, median
 from edgepass.series.windows import Floats, Scaler, Split, windows
-from edgepass.task import spread
 
 if TYPE_CHECKING:
     from torch import Tensor

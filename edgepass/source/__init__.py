@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.export import ExportedProgram
 
-from edgepass import catalog, models, task
+from edgepass import catalog, models
 from edgepass.calling import Call
 from edgepass.errors import InputError, UnknownNameError, expect_text
 from edgepass.judging import score as scores
@@ -22,13 +22,14 @@ from edgepass.judging.score import Score
 from edgepass.models.truncation import truncated
 from edgepass.runtimes import _child
 from edgepass.runtimes.eager._archive import load_program
+from edgepass.samples import Samples, check_args, check_arrays, check_targets, check_tensors, collect, natural
 from edgepass.series import run
 from edgepass.series.baselines import CHUNK
 from edgepass.series.table import read_csv
 from edgepass.series.windows import windows
 from edgepass.source import users_file
 from edgepass.source.arrays import named_arrays
-from edgepass.task import Samples, Task
+from edgepass.task import Task, refuse_scripted, stand_in
 
 LOOKBACK, HORIZON = 336, 96
 """Sizes of a preset that is exported untrained, to see what it costs."""
@@ -69,7 +70,7 @@ def load(
     samples = {"calibration": found.calibration, "evaluation": found.evaluation} | given
     calibrate, judge = samples["calibration"], samples["evaluation"]
     if judge is None:
-        judge = task.stand_in(found, seed)
+        judge = stand_in(found, seed)
     return replace(
         found,
         calibration=None if calibrate is None else calibrate.spread(calibration_samples),
@@ -270,7 +271,7 @@ def _pt2(path: Path) -> Task:
         name=path.stem,
         source=str(path),
         model=program if call.is_plain else call.positional(program.module()),
-        args=task.check_tensors(call.tensors, str(path)),
+        args=check_tensors(call.tensors, str(path)),
         call=call,
     )
 
@@ -278,19 +279,19 @@ def _pt2(path: Path) -> Task:
 def _user_file(path: Path, function: str, model: str, *, data: bool, say: Say) -> Task:
     module = users_file.load_file(path)
     built = users_file.call(module, function, model)
-    task.refuse_scripted(built, model)
+    refuse_scripted(built, model)
     if not isinstance(built, nn.Module):
         raise InputError(f"{model} gives a {type(built).__name__}; it must give a torch.nn.Module")
     if not hasattr(module, "get_args"):
         raise InputError(f"{path} has no get_args(); it must give the example arguments, a tuple of tensors")
     example = users_file.call(module, "get_args", model)
     call = Call.of(example, f"{path}:get_args")
-    args = task.check_args(example, f"{path}:get_args", call)
+    args = check_args(example, f"{path}:get_args", call)
 
     def samples(name: str) -> Samples | None:
         given = data and hasattr(module, name)
         found = users_file.samples(module, name, model) if given else ()
-        return task.collect(found, args, f"{path}:{name}", say, call) if given else None
+        return collect(found, args, f"{path}:{name}", say, call) if given else None
 
     return Task(
         name=path.stem,
@@ -313,17 +314,15 @@ def _read(where: str, found: Task, model: str, say: Say) -> Samples:
     file, _, function = where.rpartition(":")
     if file.endswith(".py"):
         samples = users_file.samples(users_file.load_file(Path(file)), function, where)
-        return task.collect(samples, found.args, where, say, found.call)
+        return collect(samples, found.args, where, say, found.call)
     if not path.is_file():
         raise InputError(f"no file {where}; data may be .npz, .safetensors, .csv or file.py:function")
     if where.endswith((".csv", ".csv.gz")):
         return _csv(path, found, model)
     arrays = named_arrays(path)
     targets = arrays.pop("target", None)
-    inputs = task.check_arrays([arrays[key] for key in _in_order(arrays, found)], found.args, where)
-    return Samples(
-        inputs=inputs, targets=None if targets is None else task.check_targets(targets, len(inputs[0]), where)
-    )
+    inputs = check_arrays([arrays[key] for key in _in_order(arrays, found)], found.args, where)
+    return Samples(inputs=inputs, targets=None if targets is None else check_targets(targets, len(inputs[0]), where))
 
 
 def _in_order(keys: Iterable[str], found: Task) -> list[str]:
@@ -333,7 +332,7 @@ def _in_order(keys: Iterable[str], found: Task) -> list[str]:
         model.graph_signature.user_inputs if isinstance(model, ExportedProgram) else signature(model.forward).parameters
     )
     named = [str(name) for name in known][: len(found.args)]
-    return named if set(named) == set(keys) else sorted(keys, key=task.natural)
+    return named if set(named) == set(keys) else sorted(keys, key=natural)
 
 
 def _csv(path: Path, found: Task, model: str) -> Samples:

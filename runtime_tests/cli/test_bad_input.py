@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.numpy import save
 
-from edgepass import pipeline, task
+from edgepass import pipeline, samples
 from edgepass.errors import DamagedError, InputError, MissingExtraError, not_imported
 from edgepass.models import training
 from edgepass.quantize import recipe as recipes
@@ -144,8 +144,8 @@ def test_targets_of_an_npz_that_are_no_numbers(edgepass: Cli, tmp_path: Path, ta
 @pytest.mark.parametrize("shape", [(1,), ()])
 def test_a_number_is_no_stack_of_samples(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"x\.npz: input 0 is a single number; stack samples on a first dimension"):
-        task.check_arrays([np.array(3.0, np.float32)], (torch.ones(shape),), "x.npz")
-    assert task.check_arrays([np.ones(3, np.float32)], (torch.ones(shape),), "x.npz")[0].shape == (3, *shape)
+        samples.check_arrays([np.array(3.0, np.float32)], (torch.ones(shape),), "x.npz")
+    assert samples.check_arrays([np.ones(3, np.float32)], (torch.ones(shape),), "x.npz")[0].shape == (3, *shape)
 
 
 @pytest.mark.parametrize("dim", [pytest.param(48_000_000, marks=pytest.mark.slow), 100_000_000_000, 2**62])

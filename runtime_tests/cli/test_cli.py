@@ -245,7 +245,7 @@ def test_an_npz_that_is_empty_or_an_npy_is_one_sentence(edgepass: Cli, tmp_path:
 
 
 def test_inputs_of_a_file_are_in_the_order_of_their_numbers() -> None:
-    from edgepass.task import natural
+    from edgepass.samples import natural
 
     assert sorted([f"input_{i}" for i in range(12)], key=natural) == [f"input_{i}" for i in range(12)]
 
@@ -366,7 +366,7 @@ def test_a_folder_whose_model_is_elsewhere_says_so(edgepass: Cli, tmp_path: Path
 
 
 def test_a_sample_of_a_scalar_is_a_tensor() -> None:
-    from edgepass.task import Samples
+    from edgepass.samples import Samples
 
     (arguments,) = Samples(inputs=[np.ones((1,), np.float32)]).arguments()
     assert arguments[0].shape == ()

@@ -134,9 +134,9 @@ def test_data_without_an_end_is_told(edgepass: Cli, tmp_path: Path, samples: str
 def test_large_data_without_an_end_is_told_before_memory_is_full(
     edgepass: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgepass import task
+    from edgepass import samples
 
-    monkeypatch.setattr(task, "MOST_BYTES", 64)
+    monkeypatch.setattr(samples, "MOST_BYTES", 64)
     path = user_file(tmp_path / "m", module="def get_eval_data():\n    while True: yield (torch.ones(1, 8),)")
     done = edgepass("export", f"{path}:get_model", "-o", tmp_path / "out", "--target", "onnx")
     assert "mine.py:get_eval_data has given 2 samples of" in done.sentence

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from edgepass import source, task
+from edgepass import samples, source
 from edgepass.errors import BAD_INPUT, InputError
 from runtime_tests.cli.test_users_code import EXPORT, command, sentence, user_file
 from runtime_tests.conftest import Done
@@ -81,7 +81,7 @@ def get_eval_data(): return torch.utils.data.DataLoader(Broken(), num_workers={w
 
 def test_a_data_loader_gives_its_samples() -> None:
     x_N8, y_N4 = torch.randn(13, 8), torch.randn(13, 4)
-    found = task.collect(DataLoader(TensorDataset(x_N8, y_N4)), ARGS, "loader")
+    found = samples.collect(DataLoader(TensorDataset(x_N8, y_N4)), ARGS, "loader")
     assert torch.equal(torch.from_numpy(found.inputs[0][:, 0]), x_N8)
     assert found.targets is not None
     assert torch.equal(torch.from_numpy(found.targets[:, 0]), y_N4)
@@ -101,33 +101,33 @@ class Loader:
 
 
 def test_an_honest_length_is_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task, "MOST_SAMPLES", 7)
-    assert len(task.collect(Loader(63, 63), ARGS, "loader")) == 63
-    assert len(task.collect(Loader(7, 1), ARGS, "loader")) == 7, "a length that is somewhat off is no fault"
+    monkeypatch.setattr(samples, "MOST_SAMPLES", 7)
+    assert len(samples.collect(Loader(63, 63), ARGS, "loader")) == 63
+    assert len(samples.collect(Loader(7, 1), ARGS, "loader")) == 7, "a length that is somewhat off is no fault"
     with pytest.raises(InputError, match="says that it has 62 samples, has given 62 samples"):
-        task.collect(Loader(63, 62), ARGS, "loader")
+        samples.collect(Loader(63, 62), ARGS, "loader")
 
 
 def test_what_memory_does_not_hold_is_told_before_it_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task.memory, "available", lambda: 1 << 10)
+    monkeypatch.setattr(samples.memory, "available", lambda: 1 << 10)
     with pytest.raises(InputError, match=r"has given 17 samples of .* and 9\.54e-07 GiB of memory are free here"):
-        task.collect(Loader(10**9, 10**9), ARGS, "loader")
-    assert len(task.collect([(torch.ones(1, 8),)] * 63, ARGS, "list")) == 63, "a list is in memory already"
+        samples.collect(Loader(10**9, 10**9), ARGS, "loader")
+    assert len(samples.collect([(torch.ones(1, 8),)] * 63, ARGS, "list")) == 63, "a list is in memory already"
 
 
 def test_long_reading_says_how_far_it_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task, "EVERY_S", -1.0)
+    monkeypatch.setattr(samples, "EVERY_S", -1.0)
     said: list[str] = []
-    task.collect(Loader(2, 2), ARGS, "mine.py:get_eval_data", said.append)
+    samples.collect(Loader(2, 2), ARGS, "mine.py:get_eval_data", said.append)
     assert said == [f"reading mine.py:get_eval_data: {n} samples so far" for n in (1, 2)]
 
 
 def test_free_memory_is_what_a_limit_leaves() -> None:
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    assert 1 << 26 < task.memory.available() < 1 << 50
-    resource.setrlimit(resource.RLIMIT_DATA, (task.memory._status("VmData") + (1 << 26), before[1]))
+    assert 1 << 26 < samples.memory.available() < 1 << 50
+    resource.setrlimit(resource.RLIMIT_DATA, (samples.memory._status("VmData") + (1 << 26), before[1]))
     try:
-        assert task.memory.available() <= 1 << 26
+        assert samples.memory.available() <= 1 << 26
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from edgepass.judging import score
 from edgepass.judging.score import Score
-from edgepass.task import Samples, Task
+from edgepass.samples import Samples
+from edgepass.task import Task
 
 CALIBRATION, EVALUATION = 32, 32
 Data = Callable[[int, int], tuple[list[Tensor], Tensor | None]]

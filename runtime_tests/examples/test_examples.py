@@ -13,7 +13,8 @@ from torch.nn import functional
 from edgepass import catalog, examples, pipeline, source
 from edgepass.examples import sensors, text, two_modalities, video
 from edgepass.judging.gates import Gates
-from edgepass.task import Samples, Task
+from edgepass.samples import Samples
+from edgepass.task import Task
 from runtime_tests.conftest import CONVERTERS_WARN
 
 pytestmark = [pytest.mark.export, CONVERTERS_WARN]

@@ -8,7 +8,8 @@ from edgepass.exporters import Job
 from edgepass.exporters._capture import Program, capture
 from edgepass.judging.candidate import Standard
 from edgepass.quantize import recipe
-from edgepass.task import Samples, Task
+from edgepass.samples import Samples
+from edgepass.task import Task
 from runtime_tests.exporters.small import CHANNELS, HORIZON, LOOKBACK, RECIPES, waves
 
 

@@ -20,7 +20,7 @@ from edgepass.judging import parity
 from edgepass.quantize import recipe
 from edgepass.quantize.audit import audit, requested
 from edgepass.runtimes import _child
-from edgepass.task import Samples
+from edgepass.samples import Samples
 from runtime_tests.conftest import CONVERTERS_WARN
 from runtime_tests.exporters import canonical_models
 from runtime_tests.exporters.canonical_models import MODELS, Named, Products, Spectra

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from edgepass import pipeline
 from edgepass.exporters._capture import capture
-from edgepass.task import Samples, Task
+from edgepass.samples import Samples
+from edgepass.task import Task
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),  # torch.export, of torch's own pytree

@@ -14,7 +14,7 @@ from edgepass.judging import interface, parity
 from edgepass.quantize import recipe
 from edgepass.quantize.audit import audit
 from edgepass.runtimes import _child
-from edgepass.task import collect
+from edgepass.samples import collect
 from runtime_tests.conftest import CONVERTERS_WARN
 from runtime_tests.exporters.test_inputs import wanted
 

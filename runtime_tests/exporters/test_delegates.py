@@ -28,7 +28,8 @@ from edgepass.runtimes import _child
 from edgepass.runtimes.executorch import _coreml
 from edgepass.runtimes.executorch._file import File
 from edgepass.runtimes.executorch._vulkan.formulas import FORMULAS
-from edgepass.task import Samples, Task
+from edgepass.samples import Samples
+from edgepass.task import Task
 from runtime_tests.conftest import CONVERTERS_WARN
 from runtime_tests.exporters.small import pictures, sampled
 

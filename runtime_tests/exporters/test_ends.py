@@ -12,7 +12,7 @@ from edgepass.exporters._capture import capture
 from edgepass.judging import parity
 from edgepass.quantize import recipe
 from edgepass.runtimes import _child
-from edgepass.task import collect
+from edgepass.samples import collect
 from runtime_tests.conftest import CONVERTERS_WARN
 
 pytestmark = [pytest.mark.export, CONVERTERS_WARN]

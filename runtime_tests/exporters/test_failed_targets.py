@@ -18,7 +18,7 @@ from edgepass.judging.manifest import Latency
 from edgepass.pipeline import build
 from edgepass.quantize.recipe import Recipe, Scheme
 from edgepass.runtimes import _child
-from edgepass.task import Samples
+from edgepass.samples import Samples
 from runtime_tests.conftest import CONVERTERS_WARN, Done
 
 pytestmark = CONVERTERS_WARN

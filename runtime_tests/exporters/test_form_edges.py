@@ -16,7 +16,8 @@ from edgepass.exporters._canonical import filled
 from edgepass.exporters._capture import capture
 from edgepass.quantize.audit import requested
 from edgepass.quantize.recipe import read
-from edgepass.task import Samples, Task
+from edgepass.samples import Samples
+from edgepass.task import Task
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch.export, of torch's own pytree
 

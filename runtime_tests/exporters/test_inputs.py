@@ -16,7 +16,7 @@ from edgepass.judging import interface, parity
 from edgepass.quantize import recipe
 from edgepass.quantize.float16 import to_float16
 from edgepass.runtimes import Array, _child
-from edgepass.task import Samples, collect
+from edgepass.samples import Samples, collect
 from runtime_tests.conftest import CONVERTERS_WARN
 
 TARGETS = [name for name in catalog.names("targets") if ":" not in name]

@@ -19,7 +19,8 @@ from edgepass.judging.manifest import Weight
 from edgepass.models.config import Config, PassConfig
 from edgepass.models.passformer import Passformer
 from edgepass.quantize import audit, recipe
-from edgepass.task import Samples, Task
+from edgepass.samples import Samples
+from edgepass.task import Task
 from runtime_tests.conftest import CONVERTERS_WARN
 from runtime_tests.matrix import TARGETS
 from runtime_tests.models.topologies import ONLY_FEED, D

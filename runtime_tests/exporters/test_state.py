@@ -20,7 +20,8 @@ from edgepass.judging.candidate import Standard
 from edgepass.judging.gates import Gates
 from edgepass.quantize import recipe
 from edgepass.report import page
-from edgepass.task import Samples, Task
+from edgepass.samples import Samples
+from edgepass.task import Task
 from runtime_tests.conftest import CONVERTERS_WARN
 from runtime_tests.exporters.small import sampled
 from runtime_tests.exporters.stateful import CALLS, MODELS, calls, made

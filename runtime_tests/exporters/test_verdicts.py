@@ -17,7 +17,8 @@ from edgepass.judging.candidate import Candidate, Standard
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord, Metric
 from edgepass.quantize import audit, recipe
-from edgepass.task import Samples, Task
+from edgepass.samples import Samples
+from edgepass.task import Task
 from runtime_tests.conftest import CONVERTERS_WARN
 from runtime_tests.exporters.small import CHANNELS, LOOKBACK, convolutional
 

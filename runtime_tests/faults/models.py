@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepass.task import Samples
+from edgepass.samples import Samples
 
 STEPS, FEATURES = 16, 8
 

@@ -24,7 +24,8 @@ from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord
 from edgepass.pipeline import Expected, Plan
 from edgepass.quantize import recipe as recipes
-from edgepass.task import Samples, Task
+from edgepass.samples import Samples
+from edgepass.task import Task
 from edgepass.validation import validate
 from runtime_tests.conftest import CONVERTERS_WARN
 from runtime_tests.faults.subject import in_this_process

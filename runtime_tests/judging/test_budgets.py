@@ -17,7 +17,8 @@ from edgepass.judging.expected import Expected
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord, Conversion, Excess, Kept
 from edgepass.quantize import recipe
-from edgepass.task import Samples, Task
+from edgepass.samples import Samples
+from edgepass.task import Task
 from runtime_tests.judging.test_parity import record
 
 Array = np.ndarray

@@ -18,7 +18,8 @@ from edgepass.judging import batches
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import Varying
 from edgepass.quantize import recipe
-from edgepass.task import Samples, Task
+from edgepass.samples import Samples
+from edgepass.task import Task
 from edgepass.validation import validate
 from runtime_tests.conftest import CONVERTERS_WARN
 

@@ -15,7 +15,7 @@ from edgepass.errors import InputError
 from edgepass.judging.comparison import compare
 from edgepass.judging.metrics._measure import Truth
 from edgepass.judging.score import named
-from edgepass.task import Samples
+from edgepass.samples import Samples
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # torchmetrics, of what else is installed

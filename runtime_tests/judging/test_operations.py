@@ -22,7 +22,7 @@ from edgepass.judging.manifest import ArtifactRecord, Conversion, Latency, Opera
 from edgepass.quantize import recipe
 from edgepass.runtimes import Array, Place, _child, _worker
 from edgepass.runtimes._cut import follow
-from edgepass.task import Samples
+from edgepass.samples import Samples
 
 SCALE = 0.5
 Part = Callable[[np.ndarray], np.ndarray]

@@ -16,7 +16,8 @@ from edgepass.judging import verdict
 from edgepass.judging.candidate import Standard
 from edgepass.judging.gates import Gates
 from edgepass.quantize import recipe as recipes
-from edgepass.task import Samples, Task
+from edgepass.samples import Samples
+from edgepass.task import Task
 from runtime_tests.conftest import CONVERTERS_WARN
 from runtime_tests.faults.subject import in_this_process
 

@@ -17,7 +17,8 @@ from edgepass.judging.candidate import Standard
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord
 from edgepass.quantize import recipe
-from edgepass.task import Task, collect
+from edgepass.samples import collect
+from edgepass.task import Task
 from runtime_tests.conftest import CONVERTERS_WARN
 
 pytestmark = [pytest.mark.export, CONVERTERS_WARN]

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from edgepass import source
 from edgepass.judging.sampling import notes
+from edgepass.samples import Samples, synthetic
 from edgepass.series.fit import fit
-from edgepass.task import Samples, synthetic
 
 COLUMNS = """
 import torch

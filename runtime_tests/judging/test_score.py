@@ -17,7 +17,7 @@ from edgepass.errors import InputError
 from edgepass.judging import score
 from edgepass.judging.comparison import Comparison, compare
 from edgepass.judging.manifest import Metric
-from edgepass.task import Samples
+from edgepass.samples import Samples
 from runtime_tests.conftest import Done
 
 with warnings.catch_warnings():

@@ -15,7 +15,8 @@ from edgepass.judging import parity, recording
 from edgepass.judging.candidate import Standard
 from edgepass.judging.gates import Gates
 from edgepass.judging.parity import SQNR_CAP_DB, Parity, compare
-from edgepass.task import Samples, Task
+from edgepass.samples import Samples
+from edgepass.task import Task
 from runtime_tests.judging.test_parity import record
 
 FLOAT_MAX = float(np.finfo(np.float64).max)

@@ -16,7 +16,7 @@ from edgepass.judging import score, verdict
 from edgepass.judging.candidate import Candidate, Standard
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import Manifest, Metric, ModelInfo
-from edgepass.task import Samples, collect
+from edgepass.samples import Samples, collect
 from runtime_tests.judging.test_parity import record
 
 ARGS = (torch.zeros(1, 3),)

@@ -23,10 +23,10 @@ from edgepass.models.forecaster import Forecaster
 from edgepass.models.heads import anomaly, quantile
 from edgepass.models.parts import Tokens
 from edgepass.models.passformer import Passformer
+from edgepass.samples import Samples
 from edgepass.series import levels as quantiles
 from edgepass.series import run
 from edgepass.series.fit import fit
-from edgepass.task import Samples
 from runtime_tests.conftest import Done
 
 LOCAL = PassConfig(mixer={"name": "local_attention", "heads": 2, "window": 4}, channel_mixer={"name": "feed_forward"})

@@ -363,7 +363,8 @@ def test_counts_stay_of_their_type_and_have_torch_s_powers(dtype: torch.dtype) -
 def test_activations_and_numbers_stay_in_the_delegate(target: str, recipe: str, tmp_path: Path) -> None:
     from edgepass import pipeline
     from edgepass.judging.gates import Gates
-    from edgepass.task import Samples, Task
+    from edgepass.samples import Samples
+    from edgepass.task import Task
 
     torch.manual_seed(0)
     draw = partial(torch.randn, 1, 7, 8)

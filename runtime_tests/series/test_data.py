@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepass.errors import InputError, MissingExtraError
+from edgepass.samples import spread
 from edgepass.series import baselines, vic_elec, windows
 from edgepass.series.table import Series, read_csv
-from edgepass.task import spread
 from runtime_tests.conftest import DATA
 
 ETT = DATA / "ETT-small" / "ETTh1.csv"
