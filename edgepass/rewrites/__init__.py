@@ -5,7 +5,7 @@ replaces the operation wherever the program has it, so a user's own model gains 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Never, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from torch.fx import Node
 from edgepass import catalog
 
 Table = dict[OperatorBase, Callable[..., Any]]
+LEFT_ALONE: Never = cast(Any, NotImplemented)
+"""What a formula gives for an operation that it leaves as it is: what torch.export takes for "not decomposed"."""
 EPS = torch.finfo(torch.float32).eps
 """What torch adds in an RMS norm that names no number: of the model's float32, not of what it was rounded to since."""
 
@@ -37,12 +39,16 @@ def each(numbers: int | Sequence[int], dims: int) -> list[int]:
 
 def apply(program: ExportedProgram, names: Sequence[str]) -> ExportedProgram:
     """The program with the named rewrites made, in one retracing. All other operations stay as they are."""
+    with torch.no_grad():
+        rewritten: ExportedProgram = program.run_decompositions(_formulas(names))
+    return rewritten
+
+
+def _formulas(names: Sequence[str]) -> Table:
     table: Table = {}
     for name in names:
         table |= catalog.load("rewrites", name).TABLE
-    with torch.no_grad():
-        rewritten: ExportedProgram = program.run_decompositions(table)
-    return rewritten
+    return table
 
 
 OWN = ("elementary", "scans", "scatters", "buckets", "smoothed", "ordered", "windows", "distances", "diagonal")
@@ -51,10 +57,7 @@ OWN = ("elementary", "scans", "scatters", "buckets", "smoothed", "ordered", "win
 
 def own() -> Table:
     """The formulas of these."""
-    table: Table = {}
-    for name in OWN:
-        table |= catalog.load("rewrites", name).TABLE
-    return table
+    return _formulas(OWN)
 
 
 def simpler(program: ExportedProgram, knows: Callable[[Node], bool]) -> ExportedProgram:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from edgepass.rewrites import LEFT_ALONE
+
 
 def _logical(operation: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Any], Tensor]:
     """`operation` on truth values; integers, which have more bits than one, are left as they are."""
@@ -19,8 +21,7 @@ def _logical(operation: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor,
     def formula(x: Tensor, y: Any) -> Tensor:
         other = y if isinstance(y, Tensor) else torch.full_like(x, bool(y))
         if not (x.dtype == other.dtype == torch.bool and isinstance(y, (bool, Tensor))):
-            left_alone: Tensor = NotImplemented  # what torch.export takes for "not decomposed"
-            return left_alone
+            return LEFT_ALONE
         return operation(x, other)
 
     return formula

@@ -9,13 +9,15 @@ coremltools 9.0 does not know them, and ExecuTorch 1.5.1 not the second.
 import torch
 from torch import Tensor
 
+from edgepass.rewrites import LEFT_ALONE
+
 
 def cdist(x: Tensor, y: Tensor, p: float = 2.0, compute_mode: int | None = None) -> Tensor:
     """Distances of each row of [..., N, C] to each of [..., M, C], [..., N, M], as torch.cdist of p = 2 or 1."""
     differences = x.unsqueeze(-2) - y.unsqueeze(-3)
     if p == 2:
         return differences.square().sum(-1).sqrt()
-    return differences.abs().sum(-1) if p == 1 else NotImplemented
+    return differences.abs().sum(-1) if p == 1 else LEFT_ALONE
 
 
 def dist(x: Tensor, y: Tensor, p: float = 2.0) -> Tensor:

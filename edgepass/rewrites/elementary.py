@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from edgepass.rewrites import Table, constant
+from edgepass.rewrites import LEFT_ALONE, Table, constant
 
 aten = torch.ops.aten
 
@@ -95,7 +95,7 @@ def rrelu(
     **of: None,
 ) -> Tensor:
     """A rectifier with the mean of the slopes that training draws, as torch.nn.functional.rrelu in evaluation."""
-    return NotImplemented if training else torch.nn.functional.leaky_relu(x, (lower + upper) / 2)
+    return LEFT_ALONE if training else torch.nn.functional.leaky_relu(x, (lower + upper) / 2)
 
 
 def _floating(x: Tensor) -> Tensor:

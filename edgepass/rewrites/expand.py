@@ -13,16 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from edgepass.rewrites import LEFT_ALONE
+
 MOST = 16
 
 
 def expand(x: Tensor, size: Sequence[int], *, implicit: bool = False) -> Any:
-    """x in this size; NotImplemented, by which torch keeps the operation, where that is too large."""
+    """x in this size; left alone where that is too large."""
     for _ in range(len(size) - x.dim()):
         x = x.unsqueeze(0)
     copies = [1 if n in (-1, have) else n for n, have in zip(size, x.shape, strict=True)]
     if max(copies, default=1) > MOST:
-        return NotImplemented
+        return LEFT_ALONE
     for dim, n in enumerate(copies):
         x = torch.cat([x] * n, dim) if n > 1 else x
     return x

@@ -8,7 +8,7 @@ litert-torch 0.10 refuses it of floating numbers ("failed to legalize operation 
 import torch
 from torch import Tensor
 
-from edgepass.rewrites import Table
+from edgepass.rewrites import LEFT_ALONE, Table
 
 aten = torch.ops.aten
 
@@ -16,8 +16,7 @@ aten = torch.ops.aten
 def floor_divide(x: Tensor, y: Tensor | float) -> Tensor:
     """x / y rounded down, as torch.floor_divide: what is left once the remainder is taken away."""
     if not x.is_floating_point() or (isinstance(y, Tensor) and not y.is_floating_point()):
-        left_alone: Tensor = NotImplemented  # what torch.export takes for "not decomposed"
-        return left_alone
+        return LEFT_ALONE
     return torch.round((x - torch.remainder(x, y)) / y)
 
 
@@ -25,7 +24,7 @@ def divide(x: Tensor, y: Tensor | float, *, rounding_mode: str | None) -> Tensor
     """x / y, rounded down or not at all, as torch.div."""
     if rounding_mode is None:
         return x / y
-    return floor_divide(x, y) if rounding_mode == "floor" else NotImplemented
+    return floor_divide(x, y) if rounding_mode == "floor" else LEFT_ALONE
 
 
 TABLE: Table = {

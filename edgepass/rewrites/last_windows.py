@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgepass.rewrites import Table, each
+from edgepass.rewrites import LEFT_ALONE, Table, each
 
 aten = torch.ops.aten
 
@@ -56,7 +56,7 @@ def max_pool2d(
 ) -> Any:
     """The largest in windows of which the last may reach over the end, as torch.nn.functional.max_pool2d."""
     if not ceil_mode or _varies(x):
-        return NotImplemented  # what torch.export takes for "not decomposed"
+        return LEFT_ALONE
     rows, columns = both = _windows(x, kernel, stride, padding, dilation, ceil_mode)
     padded = functional.pad(x, [*columns.sides, *rows.sides], value=-math.inf)
     sizes, jumps, steps = zip(*((of.size, of.jump, of.step) for of in both), strict=True)
@@ -73,7 +73,7 @@ def with_places(
 ) -> Any:
     """As torch.nn.functional.max_pool2d(return_indices=True): places in [..., H · W]."""
     if _varies(x):
-        return NotImplemented
+        return LEFT_ALONE
     rows, columns = _windows(x, kernel, stride, padding, dilation, ceil_mode)
     padded = functional.pad(x, [*columns.sides, *rows.sides], value=-math.inf)
     every = aten.slice.Tensor
@@ -99,7 +99,7 @@ def with_places_of_rows(
     """As torch.nn.functional.max_pool1d(return_indices=True)."""
     given = ([1, *kernel], [1, *(stride or kernel)], [0, *padding], [1, *dilation])
     made = with_places(x.unsqueeze(-2), *given, ceil_mode)
-    return made if made is NotImplemented else tuple(y.squeeze(-2) for y in made)
+    return made if made is LEFT_ALONE else tuple(y.squeeze(-2) for y in made)
 
 
 def avg_pool2d(
@@ -107,7 +107,7 @@ def avg_pool2d(
 ) -> Any:
     """As torch.nn.functional.avg_pool2d, of one picture too, and where sizes are given once for both sides."""
     if x.dim() == 4 and len(kernel) == len(stride or kernel) == len(padding) == 2:
-        return NotImplemented
+        return LEFT_ALONE
     pictures = x if x.dim() == 4 else x.unsqueeze(0)
     y = aten.avg_pool2d.default(pictures, each(kernel, 2), each(stride or kernel, 2), each(padding, 2), *how)
     return y if x.dim() == 4 else y.squeeze(0)

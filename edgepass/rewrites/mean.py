@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from edgepass.rewrites import LEFT_ALONE
 from edgepass.rewrites.norm import mean_last
 
 
@@ -18,8 +19,7 @@ def mean(x: Tensor, dims: Sequence[int] | None, keepdim: bool = False, *, dtype:
     """Mean over `dims`, as torch.mean."""
     single = dims is not None and len(dims) == 1 and x.dim() > 0 and dtype is None and x.is_floating_point()
     if dims is None or not single or isinstance(x.shape[dims[0]], torch.SymInt):
-        left_alone: Tensor = NotImplemented  # what torch.export takes for "not decomposed"
-        return left_alone
+        return LEFT_ALONE
     dim = dims[0] % x.dim()
     last = x.dim() - 1
     y = mean_last(x if dim == last else x.transpose(dim, last))

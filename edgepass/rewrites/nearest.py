@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from edgepass.rewrites import Table
+from edgepass.rewrites import LEFT_ALONE, Table
 
 aten = torch.ops.aten
 
@@ -21,8 +21,7 @@ def _nearest(x: Tensor, sizes: Sequence[int], scales: Sequence[float | None]) ->
     if any(isinstance(n, torch.SymInt) for n in x.shape[-len(sizes) :]) or all(
         size % x.shape[dim] == 0 for dim, size in zip(dims, sizes, strict=True)
     ):
-        left_alone: Tensor = NotImplemented  # what torch.export takes for "not decomposed"
-        return left_alone
+        return LEFT_ALONE
     for dim, size, scale in zip(dims, sizes, scales, strict=True):
         have = x.shape[dim]
         if size != have:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgepass.rewrites import Table
+from edgepass.rewrites import LEFT_ALONE, Table
 
 Pair = tuple[Tensor, Tensor]
 aten = torch.ops.aten
@@ -21,8 +21,7 @@ aten = torch.ops.aten
 def sort(x: Tensor, dim: int = -1, descending: bool = False) -> Pair:
     """Values and indices of `x` in order, as torch.sort."""
     if not x.dim() or isinstance(x.shape[dim], torch.SymInt):
-        left_alone: Pair = NotImplemented  # what torch.export takes for "not decomposed"
-        return left_alone
+        return LEFT_ALONE
     values, indices = torch.topk(x, x.shape[dim], dim, largest=descending)
     return values, indices
 
@@ -44,8 +43,7 @@ def stable_sort(x: Tensor, *, stable: bool | None, dim: int = -1, descending: bo
 def kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Pair:
     """The k-th smallest along `dim` and where it is, as torch.kthvalue."""
     if not x.dim() or isinstance(x.shape[dim], torch.SymInt):
-        left_alone: Pair = NotImplemented
-        return left_alone
+        return LEFT_ALONE
     values, indices = (y.narrow(dim, k - 1, 1) for y in torch.topk(x, k, dim, largest=False))
     return (values, indices) if keepdim else (values.squeeze(dim), indices.squeeze(dim))
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from torch._ops import OpOverload
 
-from edgepass.rewrites import Table, transposed
+from edgepass.rewrites import LEFT_ALONE, Table, transposed
 
 
 def _without(operation: OpOverload) -> Callable[..., Any]:
@@ -25,7 +25,7 @@ def _without(operation: OpOverload) -> Callable[..., Any]:
         *rest: Any,
     ) -> Any:
         if not any(output_padding):
-            return NotImplemented  # what torch.export takes for "not decomposed"
+            return LEFT_ALONE
         return transposed.unpadded(operation)(x, weight, bias, stride, padding, output_padding, *rest)
 
     return formula

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from edgepass.rewrites import LEFT_ALONE
+
 DIMS = 3
 
 
@@ -18,8 +20,7 @@ def adaptive_avg_pool3d(x: Tensor, size: Sequence[int]) -> Tensor:
     """Means of [..., D, H, W] in `size` parts along each, as torch.nn.functional.adaptive_avg_pool3d."""
     sizes = x.shape[-DIMS:]
     if any(isinstance(whole, torch.SymInt) for whole in sizes):
-        left_alone: Tensor = NotImplemented  # what torch.export takes for "not decomposed"
-        return left_alone
+        return LEFT_ALONE
     if all(whole % parts == 0 for whole, parts in zip(sizes, size, strict=True)):
         kernel = [whole // parts for whole, parts in zip(sizes, size, strict=True)]
         return functional.avg_pool3d(x, kernel)
@@ -33,8 +34,7 @@ def adaptive_max_pool2d(x: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]
     """The largest of each part of [..., H, W] and where it is, as torch.nn.functional.adaptive_max_pool2d."""
     sides = x.shape[-2:]
     if any(isinstance(whole, torch.SymInt) or whole % n for whole, n in zip(sides, size, strict=True)):
-        left_alone: tuple[Tensor, Tensor] = NotImplemented
-        return left_alone
+        return LEFT_ALONE
     kernel = [whole // n for whole, n in zip(sides, size, strict=True)]
     return functional.max_pool2d_with_indices(x, kernel)
 
@@ -42,7 +42,7 @@ def adaptive_max_pool2d(x: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]
 def adaptive_max_pool1d(x: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
     """The largest of each part of [..., L] and where it is, as torch.nn.functional.adaptive_max_pool1d."""
     found = adaptive_max_pool2d(x.unsqueeze(-2), (1, *size))
-    return found if found is NotImplemented else (found[0].squeeze(-2), found[1].squeeze(-2))
+    return found if found is LEFT_ALONE else (found[0].squeeze(-2), found[1].squeeze(-2))
 
 
 TABLE = {

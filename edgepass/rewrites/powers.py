@@ -8,22 +8,20 @@ So torch computes them too. litert-torch 0.10 makes such a power of float64, whi
 import torch
 from torch import Tensor
 
-from edgepass.rewrites import Table
+from edgepass.rewrites import LEFT_ALONE, Table
 
 
 def _of_a_number(base: float, exponent: Tensor) -> Tensor:
     """base ** exponent."""
     if not isinstance(base, float) or exponent.is_floating_point():
-        left_alone: Tensor = NotImplemented  # what torch.export takes for "not decomposed"
-        return left_alone
+        return LEFT_ALONE
     return torch.pow(torch.full((), base), exponent.to(torch.float32))
 
 
 def _to_a_number(base: Tensor, exponent: float) -> Tensor:
     """base ** exponent."""
     if not isinstance(exponent, float) or base.is_floating_point():
-        left_alone: Tensor = NotImplemented
-        return left_alone
+        return LEFT_ALONE
     return torch.pow(base.to(torch.float32), exponent)
 
 

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from edgepass.rewrites import LEFT_ALONE
+
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
-    """As torch.nn.functional.linear; NotImplemented, by which torch keeps the operation, where x is rows already."""
+    """As torch.nn.functional.linear; left alone where x is rows already."""
     if x.dim() == 2:
-        return NotImplemented
+        return LEFT_ALONE
     rows = functional.linear(x.reshape(-1, x.shape[-1]), weight, bias)
     return rows.reshape(*x.shape[:-1], weight.shape[0])
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from edgepass.rewrites import Table, constant
+from edgepass.rewrites import LEFT_ALONE, Table, constant
 
 
 def _with_tensor(operation: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
@@ -22,8 +22,7 @@ def _with_tensor(operation: Callable[[Tensor, Tensor], Tensor]) -> Callable[...,
         if x.dtype == torch.int32 and not x.dim() and type(other) is int and alpha == 1:
             return operation(x, torch.full((), other, dtype=x.dtype))
         if isinstance(other, Tensor) or alpha != 1 or not x.is_floating_point():
-            left_alone: Tensor = NotImplemented  # what torch.export takes for "not decomposed"
-            return left_alone
+            return LEFT_ALONE
         return operation(x, constant(float(other), x))
 
     return formula

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgepass.rewrites import Table
+from edgepass.rewrites import LEFT_ALONE, Table
 
 aten = torch.ops.aten
 Parts = tuple[Tensor, ...]
@@ -39,8 +39,7 @@ def _fixed(x: Tensor, dim: int) -> bool:
 def cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
     """The product of all up to each along `dim`, as torch.cumprod."""
     if not _fixed(x, dim) or dtype not in (None, x.dtype):
-        left_alone: Tensor = NotImplemented  # what torch.export takes for "not decomposed"
-        return left_alone
+        return LEFT_ALONE
     (y,) = _scan((x.transpose(dim, -1),), (1.0,), lambda earlier, later: (earlier[0] * later[0],))
     return y.transpose(dim, -1)
 
@@ -48,8 +47,7 @@ def cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
 def logcumsumexp(x: Tensor, dim: int) -> Tensor:
     """log of the sum of exp of all up to each along `dim`, as torch.logcumsumexp."""
     if not _fixed(x, dim):
-        left_alone: Tensor = NotImplemented
-        return left_alone
+        return LEFT_ALONE
     lowest = torch.finfo(x.dtype).min
 
     def join(earlier: Parts, later: Parts) -> Parts:
@@ -65,8 +63,7 @@ def _extreme(
 ) -> Callable[[Tensor, int], tuple[Tensor, Tensor]]:
     def formula(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
         if not _fixed(x, dim):
-            left_alone: tuple[Tensor, Tensor] = NotImplemented
-            return left_alone
+            return LEFT_ALONE
         row = x.transpose(dim, -1)
         places = torch.arange(row.shape[-1], dtype=x.dtype).expand(row.shape)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from edgepass.rewrites import Table
+from edgepass.rewrites import LEFT_ALONE, Table
 
 aten = torch.ops.aten
 
@@ -27,8 +27,7 @@ def masked_scatter(x: Tensor, mask: Tensor, source: Tensor) -> Tensor:
 def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
     """`source` added to the rows of `x` that `index` names, as torch.index_add."""
     if not x.dim() or not x.is_floating_point() or isinstance(x.shape[dim], torch.SymInt):
-        left_alone: Tensor = NotImplemented  # what torch.export takes for "not decomposed"
-        return left_alone
+        return LEFT_ALONE
     rows = source.movedim(dim, 0)
     there = (torch.arange(x.shape[dim])[:, None] == index.reshape(1, -1)).to(x.dtype)
     sums = (there @ rows.reshape(rows.shape[0], -1)).reshape(x.shape[dim], *rows.shape[1:]).movedim(0, dim)
@@ -38,8 +37,7 @@ def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: floa
 def scatter_add(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """Each of `source` added where `index` says along `dim`, as torch.scatter_add."""
     if not x.dim() or not x.is_floating_point() or isinstance(x.shape[dim], torch.SymInt):
-        left_alone: Tensor = NotImplemented
-        return left_alone
+        return LEFT_ALONE
     used = source[tuple(slice(size) for size in index.shape)].movedim(dim, 0)
     there = torch.arange(x.shape[dim]).reshape(-1, *[1] * x.dim()) == index.movedim(dim, 0)
     sums = torch.where(there, used, torch.zeros((), dtype=x.dtype)).sum(1).movedim(0, dim)
@@ -50,8 +48,7 @@ def scatter_add(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
 def index_put(x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False) -> Tensor:
     """`values` added at places along the first dimensions, as torch.index_put(accumulate=True)."""
     if not accumulate or not x.is_floating_point() or any(at is None or at.dtype == torch.bool for at in indices):
-        left_alone: Tensor = NotImplemented
-        return left_alone
+        return LEFT_ALONE
     named, rest = x.shape[: len(indices)], x.shape[len(indices) :]
     at = torch.zeros((), dtype=torch.int64)
     for index, size in zip(indices, named, strict=True):

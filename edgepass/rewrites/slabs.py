@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgepass.rewrites import Table, each
+from edgepass.rewrites import LEFT_ALONE, Table, each
 
 DIMS = 3
 
@@ -29,7 +29,7 @@ def conv3d(
 ) -> Any:
     """As torch.nn.functional.conv3d of [N, C, D, H, W] or [C, D, H, W]."""
     if any(isinstance(n, torch.SymInt) for n in x.shape):
-        return NotImplemented  # what torch.export takes for "not decomposed"
+        return LEFT_ALONE
     (jump, *strides), (edge, *edges), (step, *steps) = (each(n, DIMS) for n in (stride, padding, dilation))
     volumes = x if x.dim() == DIMS + 2 else x.unsqueeze(0)
     count, channels, depth, *plane = volumes.shape

@@ -11,15 +11,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from edgepass.rewrites import Table
+from edgepass.rewrites import LEFT_ALONE, Table
 
 
 def split(x: Tensor, sizes: int | Sequence[int], dim: int = 0) -> list[Tensor]:
     """As torch.split."""
     whole = x.shape[dim]
     if isinstance(whole, torch.SymInt):
-        left_alone: list[Tensor] = NotImplemented  # what torch.export takes for "not decomposed"
-        return left_alone
+        return LEFT_ALONE
     if isinstance(sizes, int):
         sizes = [min(sizes, whole - start) for start in range(0, whole, sizes)]
     return [x.narrow(dim, sum(sizes[:i]), size) for i, size in enumerate(sizes)]

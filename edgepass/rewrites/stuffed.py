@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgepass.rewrites import Table, each
+from edgepass.rewrites import LEFT_ALONE, Table, each
 
 aten = torch.ops.aten
 
@@ -48,7 +48,7 @@ def _plain(convolution: Callable[..., Tensor], dims: int) -> Callable[..., Any]:
         strides, cuts, mores, steps = (each(n, dims) for n in (stride, padding, output_padding, dilation))
         varies = any(isinstance(n, torch.SymInt) for n in x.shape)
         if varies or (dims < 3 and groups == 1 and max(steps) == 1):
-            return NotImplemented  # what torch.export takes for "not decomposed"
+            return LEFT_ALONE
         batched = x if x.dim() == dims + 2 else x.unsqueeze(0)
         for dim, step in enumerate(strides, start=2):
             batched = _zeros_between(batched, dim, step)

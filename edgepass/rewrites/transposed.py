@@ -17,7 +17,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.nn import functional
 
-from edgepass.rewrites import Table, each, stuffed
+from edgepass.rewrites import LEFT_ALONE, Table, each, stuffed
 
 ATEN = torch.ops.aten
 OPERATIONS = (ATEN.conv_transpose1d.default, ATEN.conv_transpose2d.input, ATEN.conv_transpose3d.input)
@@ -37,7 +37,7 @@ def unpadded(transposed: OpOverload) -> Callable[..., Any]:
         dilation: Sequence[int] = (1,),
     ) -> Any:
         if not any(padding) and not any(output_padding):
-            return NotImplemented  # what torch.export takes for "not decomposed"
+            return LEFT_ALONE
         dims = weight.dim() - 2
         given = (stride, padding, output_padding, dilation)
         strides, cuts, mores, steps = (each(n, dims) for n in given)
@@ -56,7 +56,7 @@ def unpadded(transposed: OpOverload) -> Callable[..., Any]:
 def _unpadded_or_stuffed(transposed: OpOverload) -> Callable[..., Any]:
     def formula(*args: Any) -> Any:
         made = stuffed.TABLE[transposed](*args)
-        return unpadded(transposed)(*args) if made is NotImplemented else made
+        return unpadded(transposed)(*args) if made is LEFT_ALONE else made
 
     return formula
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgepass.rewrites import Table
+from edgepass.rewrites import LEFT_ALONE, Table
 
 aten = torch.ops.aten
 
@@ -40,7 +40,7 @@ def _one(operation: Any) -> Any:
 
     def named(x: Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False) -> Any:
         dims = list(range(x.dim())) if dim is None else dim
-        return NotImplemented if correction is not None else operation(x, dims, correction=1, keepdim=keepdim)
+        return LEFT_ALONE if correction is not None else operation(x, dims, correction=1, keepdim=keepdim)
 
     return named
 

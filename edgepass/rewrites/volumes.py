@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgepass.rewrites import Table, each
+from edgepass.rewrites import LEFT_ALONE, Table, each
 
 DIMS = 3
 
@@ -41,8 +41,7 @@ def avg_pool3d(
 ) -> Tensor:
     """Means over windows of [..., D, H, W], as torch.nn.functional.avg_pool3d."""
     if ceil_mode or divisor is not None or (any(padding) and not count_include_pad):
-        left_alone: Tensor = NotImplemented  # what torch.export takes for "not decomposed"
-        return left_alone
+        return LEFT_ALONE
     return _twice(
         x,
         lambda y, of: functional.avg_pool2d(

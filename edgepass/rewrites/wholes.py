@@ -12,14 +12,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from edgepass.rewrites import Table
+from edgepass.rewrites import LEFT_ALONE, Table
 
 aten = torch.ops.aten
 
 
 def _named(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def formula(x: Tensor, **how: torch.dtype) -> Tensor:
-        return operation(x, list(range(x.dim())), **how) if x.dim() else NotImplemented
+        return operation(x, list(range(x.dim())), **how) if x.dim() else LEFT_ALONE
 
     return formula
 
@@ -27,8 +27,7 @@ def _named(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def _flat(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def formula(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
         if dim is not None or not x.dim():
-            left_alone: Tensor = NotImplemented  # what torch.export takes for "not decomposed"
-            return left_alone
+            return LEFT_ALONE
         y = operation(x.flatten(), 0)
         return y.reshape([1] * x.dim()) if keepdim else y
 

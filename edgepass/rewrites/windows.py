@@ -10,12 +10,13 @@ Converters have no strided views of memory, which is what torch makes of it.
 import torch
 from torch import Tensor
 
+from edgepass.rewrites import LEFT_ALONE
+
 
 def unfold(x: Tensor, dim: int, size: int, step: int) -> Tensor:
     """Windows of `size` along `dim`, `step` apart: [..., windows, ..., size], as Tensor.unfold."""
     if not x.dim() or isinstance(x.shape[dim], torch.SymInt):
-        left_alone: Tensor = NotImplemented  # what torch.export takes for "not decomposed"
-        return left_alone
+        return LEFT_ALONE
     dim %= x.dim()
     windows = (x.shape[dim] - size) // step + 1
     if windows < size:
