@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime_tests.bench import faults as table
+from runtime_tests.bench import rows
 from runtime_tests.conftest import CONVERTERS_WARN
 from runtime_tests.faults import FAULTS
 from runtime_tests.faults.fault import RECIPES, Fault
@@ -25,7 +26,7 @@ def named(fault: Fault) -> str:
 
 def caught(where: str) -> list[Fault]:
     """Those of which FAULTS.md says so."""
-    told = {c.fault for row in table.read().values() for c in row.cells if c.verdict == "fail"}
+    told = {c.fault for row in table.STORE.read().values() for c in row.cells if c.verdict == "fail"}
     return [f for f in FAULTS if f.where == where and f.name in told]
 
 
@@ -74,7 +75,7 @@ def test_the_page_is_what_was_kept() -> None:
 
 
 def test_a_cell_keeps_its_date_and_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "FOLDER", tmp_path)
+    monkeypatch.setattr(table, "STORE", rows.Kept(tmp_path, table.Kept))
     monkeypatch.setattr(table.recording, "versions", lambda: {"torch": "1.0"})
     monkeypatch.setattr(table, "today", lambda: "2001-01-01")
     first, second = (table.Cell(fault=f.name, recipe="folder", verdict="fail") for f in FAULTS[:2])
@@ -82,15 +83,15 @@ def test_a_cell_keeps_its_date_and_versions(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(table.recording, "versions", lambda: {"torch": "2.0"})
     monkeypatch.setattr(table, "today", lambda: "2002-02-02")
     table.keep("folder", [second])
-    kept = table.read()["folder"]
+    kept = table.STORE.read()["folder"]
     assert [cell.date for cell in kept.cells] == ["2001-01-01", "2002-02-02"]
     assert kept.versions == {"2001-01-01": ("torch 1.0",), "2002-02-02": ("torch 2.0",)}
     table.keep("folder", [first])
-    assert list(table.read()["folder"].versions) == ["2002-02-02"]
+    assert list(table.STORE.read()["folder"].versions) == ["2002-02-02"]
 
 
 def test_what_is_not_evaluated_is_not_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "FOLDER", tmp_path)
+    monkeypatch.setattr(table, "STORE", rows.Kept(tmp_path, table.Kept))
     names = [f.name for f in FAULTS if f.where == "folder"]
     verdicts = ("fail", "not-evaluated", "pass", "fail")
     cells = [table.Cell(fault=n, recipe="folder", verdict=v) for n, v in zip(names, verdicts, strict=False)]
