@@ -2,12 +2,14 @@
 
 import logging
 import os
+import select
+import sys
 
 import click
 
 from edgepass.cli import interrupts
 from edgepass.cli.commands import cli
-from edgepass.errors import BAD_INPUT, INTERNAL, INTERRUPTED, NO_MEMORY, OK, EdgepassError
+from edgepass.errors import BAD_INPUT, DISK, INTERNAL, INTERRUPTED, NO_MEMORY, OK, EdgepassError
 
 
 def command_line() -> int:
@@ -17,7 +19,9 @@ def command_line() -> int:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     interrupts.install()
     try:
-        return cli.main(standalone_mode=False) or OK
+        code = cli.main(standalone_mode=False) or OK
+        sys.stdout.flush()  # here, where it is told when there is nobody to read or no room
+        return code
     except click.exceptions.NoArgsIsHelpError as usage:
         click.echo(usage.format_message())
         return BAD_INPUT
@@ -34,9 +38,11 @@ def command_line() -> int:
         click.echo(f"edgepass: {error}", err=True)
         return error.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it flushes at its end
-        return OK
-    except SystemExit as stop:  # ours are click's Exit, so this is the user's code, in a place where nobody minds it
+        return _discard_output()
+    except SystemExit as stop:
+        if _unread(stop):
+            return _discard_output()
+        # Ours are click's Exit, so this is the user's code, in a place where nobody minds it.
         click.echo(
             f"edgepass: the model's code calls sys.exit({stop.code!r}), which would end the run before it is done; "
             "take that call out",
@@ -48,6 +54,10 @@ def command_line() -> int:
             return _stopped()
         if os.environ.get("EDGEPASS_TRACEBACK"):
             raise
+        if isinstance(error, OSError) and error.errno in DISK:
+            _discard_output()
+            click.echo(f"edgepass: the output could not be written: {error.strerror}; send it elsewhere", err=True)
+            return BAD_INPUT
         # torch's is a RuntimeError, a loader's another.
         if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
             click.echo(
@@ -62,6 +72,23 @@ def command_line() -> int:
             err=True,
         )
         return INTERNAL
+
+
+def _unread(stop: SystemExit) -> bool:
+    """Whether whoever was given the output has enough of it, as `head` does, of which click and rich make a failure.
+
+    rich says so by what its own exit came of; click by nothing, but leaves the pipe open.
+    """
+    pipe = select.poll()
+    pipe.register(1, 0)
+    broken = any(event & (select.POLLERR | select.POLLHUP) for _, event in pipe.poll(0))
+    return broken or isinstance(stop.__context__, BrokenPipeError)
+
+
+def _discard_output() -> int:
+    """What is left is not written; the interpreter would complain of it when it flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return OK
 
 
 def _stopped() -> int:
