@@ -22,9 +22,9 @@ from torch.utils import _pytree as pytree
 ATEN = torch.ops.aten
 ONE_SCALE = {
     ATEN.where.self, ATEN.where.ScalarOther, ATEN.where.ScalarSelf, ATEN.masked_fill.Scalar, ATEN.masked_fill.Tensor,
-    ATEN.maximum.default, ATEN.minimum.default,
+    ATEN.maximum.default, ATEN.minimum.default, ATEN.cat.default,
 }  # fmt: skip
-"""What gives one of the numbers that it reads, which the converter therefore wants all of one scale."""
+"""What gives the numbers that it reads, which the converter therefore wants all of one scale."""
 
 
 @dataclass(kw_only=True)

@@ -7,9 +7,10 @@ XNNPACKQuantizer's, the only ones that all four converters take with equal accur
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from operator import attrgetter
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -76,12 +77,26 @@ def convert(prepared: GraphModule, *, fold: bool) -> GraphModule:
     """
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
-    converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold)
+    with _nothing_trained():
+        converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold)
     if not any("quantize_per" in str(node.target) for node in converted.graph.nodes):
         raise RefusedError(
             "the recipe asks for int8 weights, but the model has no linear or convolution to make int8; take fp16"
         )
     return converted if fold else _on_grid(converted)
+
+
+@contextmanager
+def _nothing_trained() -> Iterator[None]:
+    """torchao 0.18 looks for what its training in int8 leaves around batch norms, a minute long if there is any."""
+    from torchao.quantization.pt2e import quantize_pt2e
+
+    looks = quantize_pt2e._fold_conv_bn_qat
+    quantize_pt2e._fold_conv_bn_qat = lambda module: module
+    try:
+        yield
+    finally:
+        quantize_pt2e._fold_conv_bn_qat = looks
 
 
 def _on_grid(module: GraphModule) -> GraphModule:
@@ -139,27 +154,46 @@ def module_path(node: Node) -> str:
 
 
 def _quantizer() -> Any:
-    """ExecuTorch's quantiser, less its rewrite of scalars, and its joints of integers and truth values.
+    """ExecuTorch's quantiser, less its rewrite of scalars and most of its joints.
 
     It turns the scalar operands of every add and multiply into float tensors, integer index arithmetic included, after
     which an embedding fails with "tensors used as indices must be long"; no operation that we quantise has scalars.
-    Whatever is joined (`cat`) it gives a range, which only real numbers have.
+    And it gives whatever is joined (`cat`) one range, wanted or not: class tokens, residuals, integers.
     """
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
 
     class WeightedQuantizer(XNNPACKQuantizer):  # type: ignore[misc]  # executorch has no types
+        SUPPORTED_PATTERNS: ClassVar = [p for p in XNNPACKQuantizer.SUPPORTED_PATTERNS if p.name != "cat"]
+
         def transform_for_annotation(self, model: GraphModule) -> GraphModule:
             return model
 
         def annotate(self, model: GraphModule) -> GraphModule:
             annotated: GraphModule = super().annotate(model)
-            for node in annotated.graph.nodes:
-                value = node.meta.get("val")
-                if isinstance(value, Tensor) and not value.is_floating_point():
-                    node.meta.pop("quantization_annotation", None)
+            for node in annotated.graph.find_nodes(op="call_function", target=ATEN.cat.default):
+                _join(node)
             return annotated
 
     return WeightedQuantizer
+
+
+def _join(node: Node) -> None:
+    """Keep int8 what is joined of int8 for int8: the inputs, and so the joint, have one range."""
+    from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, SharedQuantizationSpec
+
+    def annotation(of: Node) -> Any:
+        return of.meta.get("quantization_annotation")
+
+    first, *rest = node.all_input_nodes
+    made = all(annotation(source) and annotation(source).output_qspec for source in (first, *rest))
+    read = all(annotation(user) and node in annotation(user).input_qspec_map for user in node.users)
+    if made and read:
+        shared = SharedQuantizationSpec((first, node))
+        node.meta["quantization_annotation"] = QuantizationAnnotation(
+            input_qspec_map={first: annotation(first).output_qspec, **dict.fromkeys(rest, shared)},
+            output_qspec=shared,
+            _annotated=True,
+        )
 
 
 def _weight_only(recipe: Recipe, weight: Any) -> Any:

@@ -17,6 +17,7 @@ Formula = Callable[..., Any]
 FORMS = (
     "choice",
     "padding",
+    "batch_norm",
     "transposed",
     "products",
     "factors",
