@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 
 from edgepass import rewrites
 from edgepass.errors import not_imported
-from edgepass.exporters import Beyond, Job, Lowered, Spares, _integers
+from edgepass.exporters import Beyond, Job, Lowered, Spares, _integers, _moved
 from edgepass.quantize import weights
 from edgepass.quantize.pt2e import module_path
 from edgepass.quantize.recipe import Scheme
@@ -61,7 +61,9 @@ def export(job: Job, path: Path) -> Lowered:
     except ImportError as error:
         raise not_imported(error, "coremltools", extra) from None
 
-    program = job.program.exported if job.recipe.scheme != "static" else job.program.retrace(job.quantised(fold=True))
+    program = job.program.exported
+    if job.recipe.scheme == "static":
+        program = job.program.retrace(_moved.moved(job.quantised(fold=True)))
     program = _integers.wide(job.program, program)
     program = rewrites.simpler(
         rewrites.apply(program, REWRITES),

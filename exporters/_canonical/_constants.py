@@ -22,9 +22,10 @@ class Constants:
         self.sources: dict[Node, frozenset[str]] = {}
         """Constant node -> names of the parameters and buffers that it is made of."""
         self._values: dict[Node, Any] = {}
-        changed = _changed(module)
+        self.changed = _changed(module)
+        """Nodes whose memory an operation may write to."""
         for node in module.graph.nodes:
-            if node in changed:
+            if node in self.changed:
                 continue
             if node.op == "get_attr":
                 value = attribute(module, str(node.target))

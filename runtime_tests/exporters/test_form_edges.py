@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from edgepass import pipeline
@@ -117,10 +118,25 @@ class Ring(nn.Module):
         lambda kept, x: kept.clone().add_(x),
         lambda kept, x: kept.to(torch.int64).add_(1).float() + x,
         lambda kept, x: (kept[1:] * 2).add_(x),
+        lambda kept, x: functional.pad(kept, (0, 0)).add_(x),
     ],
 )
 def test_a_copy_of_a_buffer_may_be_changed(change: Callable[[Tensor, Tensor], Tensor]) -> None:
     same(Ring(change), (torch.randn(1, 3),))
+
+
+@pytest.mark.parametrize("changed", [False, True])
+@pytest.mark.parametrize("width", [0, 1])
+def test_a_pad_by_nothing_is_none(width: int, changed: bool) -> None:
+    def pad(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        doubled = x * 2
+        padded = functional.pad(doubled, (0, width, 0, 0))
+        return padded * doubled.add_(1).sum() if changed else padded * w.sum()
+
+    model, args = Calls(pad), (torch.randn(1, 3),)
+    same(model, args)
+    pads = capture(model, args).exported.graph.find_nodes(op="call_function", target=torch.ops.aten.pad.default)
+    assert len(pads) == (width > 0 or changed)
 
 
 def _zeros(node: Any, constants: Any) -> Callable[..., Tensor] | None:
