@@ -166,11 +166,10 @@ def _factors(module: GraphModule, node: Node, outputs: int) -> Iterator[Tensor]:
         other = rest[0] if x is node and rest else x
         match user.target:
             case ATEN.batch_norm.default:
-                gain, variance = (_number(module, rest[i]) for i in (0, 3))
-                epsilon = user.args[7]
-                if variance is None or not isinstance(epsilon, float):
+                gain = _gain(module, user)
+                if gain is None:
                     return
-                yield (torch.ones(()) if gain is None else gain) / torch.sqrt(variance + epsilon)
+                yield gain
             case ATEN.mul.Tensor | ATEN.mul.Scalar | ATEN.div.Tensor | ATEN.div.Scalar:
                 value = _number(module, other)
                 if value is None or value.numel() not in (1, outputs) or (x is not node and "div" in str(user.target)):
@@ -210,6 +209,11 @@ def _before(module: GraphModule, node: Node, weight: Node, inputs: int) -> Itera
                 if number is None or number.numel() not in (1, inputs):
                     return
                 yield 1 / number if divides else number
+            case ATEN.batch_norm.default:
+                gain = _gain(module, read)
+                if gain is None or gain.numel() != inputs:
+                    return
+                yield gain
             case ATEN.layer_norm.default | ATEN.rms_norm.default:
                 gain = _number(module, rest[1]) if len(rest) > 1 else None
                 if gain is not None and gain.numel() == inputs:
@@ -222,6 +226,15 @@ def _before(module: GraphModule, node: Node, weight: Node, inputs: int) -> Itera
             case _:
                 return
         read = x
+
+
+def _gain(module: GraphModule, norm: Node) -> Tensor | None:
+    """What a batch norm multiplies each channel by."""
+    gain, variance = (_number(module, norm.args[i]) for i in (1, 4))
+    epsilon = norm.args[7]
+    if variance is None or not isinstance(epsilon, float):
+        return None
+    return (torch.ones(()) if gain is None else gain) / torch.sqrt(variance + epsilon)
 
 
 def _number(module: GraphModule, value: Any) -> Tensor | None:

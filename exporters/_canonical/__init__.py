@@ -17,6 +17,7 @@ Formula = Callable[..., Any]
 FORMS = (
     "choice",
     "nothing",
+    "shapes",
     "padding",
     "batch_norm",
     "transposed",

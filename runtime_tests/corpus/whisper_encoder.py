@@ -16,4 +16,5 @@ MODEL = from_config(
     encoder_attention_heads=4,
     encoder_ffn_dim=128,
     max_source_positions=32,
+    init_std=0.1,
 )

@@ -125,6 +125,22 @@ def test_a_copy_of_a_buffer_may_be_changed(change: Callable[[Tensor, Tensor], Te
     same(Ring(change), (torch.randn(1, 3),))
 
 
+@pytest.mark.parametrize("max_batch", [None, 4])
+@pytest.mark.parametrize("name", ["reshape_as", "view_as", "expand_as"])
+def test_a_shape_is_a_number(name: str, max_batch: int | None) -> None:
+    """And what it was taken from is read by what computes with it, alone."""
+
+    def use(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        y = x @ w.T
+        rows = y.tanh() if name == "expand_as" else y.tanh().flatten(0, 1)
+        return getattr(rows, name)(y)
+
+    model, args = Calls(use), (torch.randn(2, 3, 4),)
+    same(model, args, max_batch)
+    (layer,) = capture(model, args).exported.graph.find_nodes(op="call_function", target=torch.ops.aten.linear.default)
+    assert len(layer.users) == 1
+
+
 @pytest.mark.parametrize("changed", [False, True])
 @pytest.mark.parametrize("width", [0, 1])
 def test_a_pad_by_nothing_is_none(width: int, changed: bool) -> None:

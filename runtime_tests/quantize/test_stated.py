@@ -69,6 +69,18 @@ def test_the_gain_of_a_norm_before_a_layer_may_be_in_its_weight(norm: nn.Module)
     assert any(np.allclose(form, expected) for form in found["right.weight"])
 
 
+@pytest.mark.parametrize("affine", [True, False])
+def test_the_gain_of_a_batch_norm_before_a_layer_may_be_in_its_weight(affine: bool) -> None:
+    norm = nn.BatchNorm1d(7, affine=affine).eval()
+    nn.init.uniform_(norm.get_buffer("running_var"), 0.5, 2.0)
+    if affine:
+        nn.init.uniform_(norm.get_parameter("weight"), 0.5, 2.0)
+    model, found = forms(lambda x: norm(x.reshape(-1, 7)).reshape(x.shape))
+    gain = (norm.weight if affine else 1) / torch.sqrt(norm.get_buffer("running_var") + norm.eps)
+    expected = (model.right.weight * gain).detach().numpy()
+    assert any(np.allclose(form, expected) for form in found["right.weight"])
+
+
 def test_each_number_before_a_layer_is_counted_once() -> None:
     class Thrice(nn.Module):
         def __init__(self) -> None:
