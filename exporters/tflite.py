@@ -109,11 +109,12 @@ def _flags(program: Program) -> str:
 
 
 def _known() -> Callable[[Node], bool]:
-    """Whether litert-torch takes an operation, or takes apart what we have no formula of."""
+    """Whether litert-torch takes an operation, or takes apart what we have no formula of, at once or when it lowers."""
     from litert_torch.backend import lowerings
     from litert_torch.fx_infra import decomp
 
-    apart = {**default_decompositions().materialize(), **decomp.pre_convert_decomp()}.keys() - rewrites.own().keys()
+    tables = (default_decompositions().materialize(), decomp.pre_convert_decomp(), decomp.pre_lower_decomp())
+    apart = frozenset().union(*tables) - rewrites.own().keys()
 
     def known(node: Node) -> bool:
         return node.target not in MISTAKEN and (node.target in apart or lowerings.lookup(node.target) is not None)

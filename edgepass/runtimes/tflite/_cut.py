@@ -9,7 +9,11 @@ from edgepass.runtimes import Array, Place
 from edgepass.runtimes._cut import reads
 from edgepass.runtimes.tflite import dequantize, quantize
 
-_MOVES = {"RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "SLICE", "STRIDED_SLICE", "PAD", "PADV2", "SPLIT", "GATHER"}
+_MOVES = {
+    *("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "SLICE", "STRIDED_SLICE", "PAD", "PADV2", "MIRROR_PAD", "TILE"),
+    *("SPLIT", "SPLIT_V", "UNPACK", "GATHER", "GATHER_ND", "BROADCAST_TO", "REVERSE_V2", "RESIZE_NEAREST_NEIGHBOR"),
+    *("DEPTH_TO_SPACE", "SPACE_TO_DEPTH", "BATCH_TO_SPACE_ND", "SPACE_TO_BATCH_ND"),
+}
 """Operations that change no number: what they give is no place of its own."""
 
 _JOINS = "CONCATENATION"
