@@ -77,7 +77,7 @@ def convert(prepared: GraphModule, *, fold: bool) -> GraphModule:
     """
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
-    with _nothing_trained():
+    with nothing_trained():
         converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold)
     if not any("quantize_per" in str(node.target) for node in converted.graph.nodes):
         raise RefusedError(
@@ -87,7 +87,7 @@ def convert(prepared: GraphModule, *, fold: bool) -> GraphModule:
 
 
 @contextmanager
-def _nothing_trained() -> Iterator[None]:
+def nothing_trained() -> Iterator[None]:
     """torchao 0.18 looks for what its training in int8 leaves around batch norms, a minute long if there is any."""
     from torchao.quantization.pt2e import quantize_pt2e
 

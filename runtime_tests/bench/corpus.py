@@ -37,7 +37,7 @@ from runtime_tests.matrix import TARGETS, short
 HERE = Path(__file__).parent
 PAGE, CAUSES = HERE / "CORPUS.md", HERE / "corpus.toml"
 RECIPES = ("fp32", "fp16", "static_wi8_ai8")
-SECONDS = 1200
+SECONDS = 2400
 """For a model at most."""
 ROUNDS, BURST_S = 15, 0.01
 COMPARED = 16
