@@ -41,6 +41,8 @@ REWRITES = (
 )
 ATEN = torch.ops.aten
 VOLUMES = (ATEN.conv3d.default, ATEN.conv3d.padding, ATEN.conv_transpose3d.input)
+SPLITS = (ATEN.split.Tensor, ATEN.split_with_sizes.default, ATEN.chunk.default)
+PICTURE = 4
 FLOAT32_ONLY = (
     # XNNPACK has no other.
     ATEN.gelu.default,
@@ -98,7 +100,33 @@ def _refuse_volumes(job: Job) -> None:
 
 def _own(module: GraphModule) -> GraphModule:
     """`module`, changed in place: layers share nothing that XNNPACK would give the form of the first one's."""
-    return _own_dequantises(_own_biases(module))
+    return _own_dequantises(_parts_in_int8(_own_biases(module)))
+
+
+def _parts_in_int8(module: GraphModule) -> GraphModule:
+    """Parts of an int8 picture as int8, which they are.
+
+        before   dequantise ─ split ─ y          after   dequantise ─ split ─ quantise ─ dequantise ─ y
+
+    Where a part of a dequantised picture ends a delegate, XNNPACK's serialiser cuts it along another dimension, and the
+    runtime says "Attempted to resize a static tensor" (executorch 1.5.1, op_slice_copy.py).
+    """
+    quantise = torch.ops.quantized_decomposed.quantize_per_tensor.default
+    for node in list(module.graph.nodes):
+        if node.target not in SPLITS or node.meta["val"][0].dim() != PICTURE:
+            continue
+        (source,) = node.all_input_nodes
+        if "dequantize_per_tensor" not in str(source.target):
+            continue
+        for part in list(node.users):
+            with module.graph.inserting_after(part):
+                rounded = module.graph.call_function(quantise, (part, *source.args[1:]))
+            with module.graph.inserting_after(rounded):
+                back = module.graph.call_function(source.target, (rounded, *source.args[1:]))
+            part.replace_all_uses_with(back, lambda user, rounded=rounded: user is not rounded)
+            rounded.meta, back.meta = dict(part.meta), dict(part.meta)
+    module.recompile()
+    return module
 
 
 def _own_biases(module: GraphModule) -> GraphModule:

@@ -10,6 +10,7 @@ from torch.nn import functional
 from edgepass import exporters
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
+from edgepass.judging import parity
 from edgepass.quantize import recipe
 from edgepass.runtimes import _child
 from runtime_tests.conftest import CONVERTERS_WARN
@@ -53,3 +54,29 @@ def test_a_picture_is_made_larger_by_the_target(
     found = _child.run(module.runtime, path, [x.numpy()], warmup=0, latency_runs=1, contents=True)
     assert found.contents
     assert operation in found.contents.ops
+
+
+class Parted(nn.Module):
+    """A part of what a convolution gives goes on in an operation that XNNPACK has not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Conv2d(3, 12, 1), nn.Conv2d(4, 4, 3, padding=1)
+        self.pool, self.behind = nn.AvgPool2d(3, 1, 1), nn.Conv2d(12, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second, third = self.one(x).relu().chunk(3, 1)
+        return self.behind(torch.cat([self.other(first), second, self.pool(third)], 1))
+
+
+def test_a_part_of_an_int8_picture_may_leave_the_delegate(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(8, 1, 3, 7, 11)
+    model = Parted().eval()
+    job = Job(capture(model, (x[0],)), recipe.read("static_wi8_ai8"), lambda: [(row,) for row in x])
+    exporters.export("executorch", job, path := tmp_path / "a.pte")
+    found = _child.run("executorch", path, [x.numpy()], warmup=0, latency_runs=1)
+    with torch.no_grad():
+        wanted, graph = (torch.stack([module(row) for row in x]).numpy() for module in (model, job.realised()))
+    assert parity.compare(wanted, found.outputs[0]).sqnr_db > 28
+    assert parity.compare(graph, found.outputs[0]).sqnr_db > 35
