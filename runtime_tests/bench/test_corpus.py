@@ -17,9 +17,7 @@ SLACK_DB = 3.0
 
 
 @pytest.mark.export
-@pytest.mark.parametrize(
-    "name", [n if n in SAMPLE else pytest.param(n, marks=pytest.mark.slow) for n in corpus.names()]
-)
+@pytest.mark.parametrize("name", [n if n in SAMPLE else pytest.param(n, marks=pytest.mark.slow) for n in KEPT])
 def test_no_cell_of_a_model_is_worse_than_it_was(name: str, tmp_path: Path) -> None:
     package = "facenet_pytorch" if name.startswith("mtcnn") else "timm"
     pytest.importorskip(package, reason=f"pip install --no-deps {package.replace('_', '-')}, as `make` does")
