@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from edgepass.quantize.pt2e import ATEN, PRODUCTS, module_path
+from edgepass.quantize.pt2e import ATEN, CONVOLUTIONS, PRODUCTS, module_path
 from edgepass.quantize.recipe import Recipe
 
 Array = NDArray[np.float32]
@@ -211,7 +211,8 @@ def _before(module: GraphModule, node: Node, weight: Node, inputs: int) -> Itera
                 yield 1 / number if divides else number
             case ATEN.batch_norm.default:
                 gain = _gain(module, read)
-                if gain is None or gain.numel() != inputs:
+                along = node.target in CONVOLUTIONS or read.meta["val"].dim() == 2  # its channels are what is summed
+                if gain is None or gain.numel() != inputs or not along:
                     return
                 yield gain
             case ATEN.layer_norm.default | ATEN.rms_norm.default:
