@@ -22,14 +22,17 @@ def finish(result: "Manifest", folder: Path | None, *, as_json: bool) -> None:
     from edgepass.judging.manifest import REPORT
     from edgepass.report import summary
 
-    if as_json:
-        json(result)
-    else:
-        terminal.console.print(summary.table(result))
-        for line in summary.lines(result, f"{shlex.quote(str(folder))}/" if folder else "OUT/"):
-            terminal.console.print(line, markup=False)
-        if folder is not None:
-            click.echo(f"report: {folder / REPORT}")
+    try:
+        if as_json:
+            json(result)
+        else:
+            terminal.console.print(summary.table(result))
+            for line in summary.lines(result, f"{shlex.quote(str(folder))}/" if folder else "OUT/"):
+                terminal.console.print(line, markup=False)
+            if folder is not None:
+                click.echo(f"report: {folder / REPORT}")
+    except (BrokenPipeError, SystemExit):  # rich makes the second of the first
+        pass  # who reads has enough; the verdict stands
     raise Exit(EXIT_OF[result.verdict])
 
 

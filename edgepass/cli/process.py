@@ -20,7 +20,10 @@ def command_line() -> int:
     interrupts.install()
     try:
         code = cli.main(standalone_mode=False) or OK
-        sys.stdout.flush()  # here, where it is told when there is nobody to read or no room
+        try:
+            sys.stdout.flush()  # here, where it is told when there is no room
+        except BrokenPipeError:
+            _discard_output()
         return code
     except click.exceptions.NoArgsIsHelpError as usage:
         click.echo(usage.format_message())

@@ -16,6 +16,7 @@ from edgepass.exporters._origin import origin
 from edgepass.exporters.executorch import _edge, _reasons
 from edgepass.quantize.pt2e import CONVOLUTIONS, WEIGHTED
 from edgepass.quantize.recipe import Scheme
+from edgepass.rewrites import splits
 
 extra = "executorch"
 runtime = "executorch"
@@ -41,7 +42,6 @@ REWRITES = (
 )
 ATEN = torch.ops.aten
 VOLUMES = (ATEN.conv3d.default, ATEN.conv3d.padding, ATEN.conv_transpose3d.input)
-SPLITS = (ATEN.split.Tensor, ATEN.split_with_sizes.default, ATEN.chunk.default)
 PICTURE = 4
 FLOAT32_ONLY = (
     # XNNPACK has no other.
@@ -113,7 +113,7 @@ def _parts_in_int8(module: GraphModule) -> GraphModule:
     """
     quantise = torch.ops.quantized_decomposed.quantize_per_tensor.default
     for node in list(module.graph.nodes):
-        if node.target not in SPLITS or node.meta["val"][0].dim() != PICTURE:
+        if node.target not in splits.TABLE or node.meta["val"][0].dim() != PICTURE:
             continue
         (source,) = node.all_input_nodes
         if "dequantize_per_tensor" not in str(source.target):

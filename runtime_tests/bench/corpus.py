@@ -168,7 +168,7 @@ def _bare(
     try:
         return Bare(bytes=size, sqnr_db=short(_sqnr(path, key[0], task))), path
     except Exception as error:  # whatever a runtime raises of a file
-        return Bare(bytes=size, reason=f"does not run: {first_line(error)}"[:300]), None
+        return Bare(bytes=size, reason=f"does not run: {first_line(error)}".replace(f"{path.parent}/", "")[:300]), None
 
 
 def _session(path: Path, target: str) -> runtimes.Session:

@@ -55,3 +55,18 @@ def test_a_full_disk_is_told_in_a_sentence(command: list[str], folder: Path) -> 
         os.close(full)
     assert done.returncode == 3
     assert done.stderr == ("edgepass: the output could not be written: No space left on device; send it elsewhere\n")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_verdict_that_nobody_reads_to_its_end_stands(options: list[str], tmp_path: Path) -> None:
+    (tmp_path / "m.py").write_text(
+        "import torch\ndef get_model(): return torch.nn.Linear(4, 4)\ndef get_args(): return (torch.ones(1, 4),)\n"
+    )
+    reading, writing = os.pipe()
+    os.close(reading)
+    wanted = ["--target", "onnx", "--recipe", "fp32", "--max-size", "1B"]
+    try:
+        done = run(["export", "m.py:get_model", "-o", "out", *wanted, *options], tmp_path, writing)
+    finally:
+        os.close(writing)
+    assert done.returncode == 2, done.stderr

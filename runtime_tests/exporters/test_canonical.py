@@ -244,7 +244,7 @@ class Case:
         self.reference = [np.stack([y.numpy() for y in column]) for column in zip(*outputs, strict=True)]
 
 
-QUICK = {("fp32", "coreml"), ("fp32", "tflite"), ("static_wi8_ai8", "onnx")}
+QUICK = {("fp32", "coreml"), ("fp32", "tflite"), ("fp32", "executorch"), ("static_wi8_ai8", "onnx")}
 
 
 @pytest.fixture(scope="module")

@@ -110,7 +110,6 @@ def test_recipes_keep_what_they_are_told_to(program: Program) -> None:
     assert left == everything - kept
 
 
-@pytest.mark.slow  # test_corpus has a sample of theirs
 def test_third_party_models_go_through_as_files(tmp_path: Path) -> None:
     """A Hugging Face BERT of two layers with random weights, token ids in, through file.py:get_model."""
     pytest.importorskip("transformers", reason="pip install transformers (litert-torch brings it)")
