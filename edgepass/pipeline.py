@@ -98,11 +98,8 @@ class Plan:
                 refused[name, recipe.name] = str(error)
         if len(refused) == len(chosen) * len(read):
             raise RefusedError("; ".join(refused.values()))
-        can = [name for name in catalog.names("targets") if exporters.target(name).keeps_state]
-        if keep_state and not set(can).intersection(chosen):
-            raise RefusedError(
-                f"no file of {listed(chosen)} keeps state; leave out --keep-state, or name {listed(can)} with --target"
-            )
+        if keep_state:
+            _refuse_stateless(chosen, read)
         return Plan(
             targets=chosen,
             recipes=read,
@@ -111,6 +108,18 @@ class Plan:
             keep_state=keep_state,
             refused=refused,
         )
+
+
+def _refuse_stateless(targets: Sequence[str], chosen: Sequence[Recipe]) -> None:
+    """Raise RefusedError where no file of these targets and recipes keeps state, whatever that is."""
+    schemes = {name: exporters.target(name).keeps_state.schemes for name in catalog.names("targets")}
+    if any(recipe.scheme in schemes[name] for name, recipe in product(targets, chosen)):
+        return
+    can = [name for name, kept in schemes.items() if kept.intersection(recipe.scheme for recipe in chosen)]
+    raise RefusedError(
+        f"no file of {listed(targets)} keeps state with {listed([recipe.name for recipe in chosen])}; leave out "
+        f"--keep-state, or name {listed(can)} with --target"
+    )
 
 
 def build(
@@ -301,11 +310,16 @@ def convert(
         requested=exporters.requested(target_name, job),
         stated=exporters.stated(target_name, job),
         fallbacks=lowered.fallbacks,
-        notes=[*job.program.notes, *lowered.notes, *exporters.spared(target_name, job)],
+        notes=[
+            *job.program.notes,
+            *lowered.notes,
+            *exporters.spared(target_name, job),
+            *exporters.stateless(target_name, job),
+        ],
         expected=expected or expectations(job)(target_name),
         graph=graph or (operations.Graph(job.realised) if job.recipe.scheme == "static" else None),
         fresh=True,
-        keeps=job.program.keeps and exporters.target(target_name).keeps_state,
+        keeps=exporters.keeps_state(target_name, job),
     )
 
 
@@ -419,8 +433,8 @@ def _yardsticks(
         try:
             if not asked:
                 exporters.export(name, job, path)
-            keeps = program.keeps and target.keeps_state
-            sticks[name] = verdict.measure_float(path, target.runtime, standard.keeping if keeps else standard)
+            keeping = standard.keeping if exporters.keeps_state(name, job) else standard
+            sticks[name] = verdict.measure_float(path, target.runtime, keeping)
         except (DeviceOnlyError, MissingExtraError):
             sticks[name] = None
         except (ArtifactError, RefusedError) as error:

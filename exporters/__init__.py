@@ -42,6 +42,29 @@ class Lowered:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, kw_only=True)
+class KeepsState:
+    """What its files can keep from call to call: under which schemes, and whether that begins with zeros alone."""
+
+    schemes: frozenset[Scheme] = frozenset()
+    from_zero: bool = False
+
+    def refusal(self, name: str, program: Program, recipe: Recipe) -> str:
+        """Why a file of the target called `name` does not keep what the program does; empty where it does."""
+        if recipe.scheme not in self.schemes:
+            can = [f'"{scheme}"' for scheme in sorted(self.schemes)]
+            return (
+                f"{name} keeps state under recipes of the scheme {listed(can)} alone" if can else f"{name} keeps none"
+            )
+        begins = dict(zip(program.state, program.args[len(program.args) - len(program.state) :], strict=True))
+        unfit = [
+            of for of, value in begins.items() if self.from_zero and (not value.is_floating_point() or value.any())
+        ]
+        return (
+            f"{name} keeps no integers and nothing that begins with other than zero: {listed(unfit)}" if unfit else ""
+        )
+
+
 Spares = dict[Scheme, tuple[frozenset[OpOverload], str]]
 Beyond = dict[Scheme, frozenset[OpOverload]]
 
@@ -145,8 +168,7 @@ class Target(Protocol):
     """Operations with weights that these tools make int8 and the recipe's own graph leaves in float."""
     sums_in_halves: bool
     """Whether products of float16 are summed in float16 where the processor can, and not in float32 as torch does."""
-    keeps_state: bool
-    """Whether its files can keep state from call to call."""
+    keeps_state: KeepsState
 
     def export(self, job: Job, path: Path) -> Lowered: ...
 
@@ -223,6 +245,17 @@ def spared(name: str, job: Job) -> list[str]:
         if want.reason not in ("", audit.KEPT, audit.DECIDED):
             named.setdefault(want.reason, []).append(want.name)
     return [f"{job.recipe.name} leaves some weights in float32, {listed(names)}: {why}" for why, names in named.items()]
+
+
+def keeps_state(name: str, job: Job) -> bool:
+    """Whether a file of this target is to keep state itself. Raises UnknownNameError."""
+    return job.program.keeps and not target(name).keeps_state.refusal(name, job.program, job.recipe)
+
+
+def stateless(name: str, job: Job) -> list[str]:
+    """A sentence where a file was to keep state and cannot."""
+    why = target(name).keeps_state.refusal(name, job.program, job.recipe) if job.program.keeps else ""
+    return [f"the file takes state and gives it: {why}"] if why else []
 
 
 def check(target: Target, name: str, recipe: Recipe, max_batch: int | None, dynamic: Sequence[Varying] = ()) -> None:

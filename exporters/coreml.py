@@ -1,4 +1,7 @@
-"""Core ML: an ML program for iOS 17 and later, in a `.mlpackage`."""
+"""Core ML: an ML program for iOS 17 and later, in a `.mlpackage`; one that keeps state is for iOS 18 and later.
+
+A state of Core ML is float16 and begins with zeros. A recipe whose arithmetic is float32 asks for more than that.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +11,9 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from edgepass import rewrites
+from edgepass import exporters, rewrites
 from edgepass.errors import not_imported
-from edgepass.exporters import Beyond, Job, Lowered, Spares, _integers, _moved
+from edgepass.exporters import Beyond, Job, KeepsState, Lowered, Spares, _integers, _moved
 from edgepass.quantize import weights
 from edgepass.quantize.pt2e import module_path
 from edgepass.quantize.recipe import Scheme
@@ -27,7 +30,7 @@ quantizes: frozenset[Scheme] = frozenset({"weight-only"})
 least: dict[Scheme, int] = {"weight-only": 10}
 beyond: Beyond = {}
 sums_in_halves = False
-keeps_state = False
+keeps_state = KeepsState(schemes=frozenset({"float16", "static"}), from_zero=True)
 dynamic_batch = None
 space = 1_400_000_000
 
@@ -65,15 +68,19 @@ def export(job: Job, path: Path) -> Lowered:
     if job.recipe.scheme == "static":
         program = job.program.retrace(_moved.moved(job.quantised(fold=True)))
     program = _integers.wide(job.program, program)
+    names = job.program.outputs
+    if kept := exporters.keeps_state("coreml", job):
+        program = job.program.keeping(program)
+        names = names[: len(names) - len(job.program.state)]
     program = rewrites.simpler(
         rewrites.apply(program, REWRITES),
         lambda node: node.target not in MISTAKEN and is_torch_fx_node_supported(node),
     )
     model: Any = ct.convert(
         program,
-        minimum_deployment_target=ct.target.iOS17,
+        minimum_deployment_target=ct.target.iOS18 if kept else ct.target.iOS17,
         compute_precision=_precision(ct, job, program),
-        outputs=_outputs(ct, program, job.program.outputs),
+        outputs=_outputs(ct, program, names),
         skip_model_load=True,
     )
     if job.recipe.scheme == "weight-only":
@@ -108,8 +115,8 @@ def _outputs(ct: Any, program: ExportedProgram, names: Sequence[str]) -> list[An
 
     Left to itself it also makes the outputs of a float16 program float16.
     """
-    nodes: Any = program.graph.output_node().args[0]
-    values = [node.meta["val"] for node in nodes]
+    nodes = {node.name: node for node in program.graph.nodes}
+    values = [nodes[name].meta["val"] for name in program.graph_signature.user_outputs]
     types = [np.float32 if value.is_floating_point() else np.int32 for value in values]
     return [ct.TensorType(name=name, dtype=dtype) for name, dtype in zip(names, types, strict=True)]
 

@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 
 from edgepass import rewrites
 from edgepass.errors import not_imported
-from edgepass.exporters import Beyond, Job, Lowered, Spares
+from edgepass.exporters import Beyond, Job, KeepsState, Lowered, Spares
 from edgepass.quantize import weights
 from edgepass.quantize.float16 import to_float16
 from edgepass.quantize.pt2e import CONVOLUTIONS, TRANSPOSED
@@ -27,7 +27,7 @@ quantizes: frozenset[Scheme] = frozenset({"dynamic"})
 least: dict[Scheme, int] = {}
 beyond: Beyond = {"dynamic": frozenset(CONVOLUTIONS - TRANSPOSED)}
 sums_in_halves = False
-keeps_state = False
+keeps_state = KeepsState()
 dynamic_batch = None
 space = 1_500_000_000
 

@@ -17,7 +17,7 @@ from torch.fx import GraphModule, Node
 
 from edgepass import rewrites
 from edgepass.errors import RefusedError, not_imported
-from edgepass.exporters import Beyond, Job, Lowered, Spares, _apart, _flatbuffer, _resizable
+from edgepass.exporters import Beyond, Job, KeepsState, Lowered, Spares, _apart, _flatbuffer, _resizable
 from edgepass.exporters._capture import Program
 from edgepass.exporters._origin import origin
 from edgepass.exporters._quiet import converting
@@ -36,7 +36,7 @@ quantizes: frozenset[Scheme] = frozenset({"dynamic", "weight-only"})
 least: dict[Scheme, int] = {}
 beyond: Beyond = {"dynamic": LOOKUPS | CONVOLUTIONS, "weight-only": LOOKUPS}
 sums_in_halves = False
-keeps_state = False
+keeps_state = KeepsState()
 dynamic_batch = None
 space = 2_800_000_000
 

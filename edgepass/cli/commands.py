@@ -75,9 +75,7 @@ def fit(csv: Path, output: Path, columns: str | None, epochs: int | None, as_jso
     help="Let the first dimension vary from 1 to this; files are judged at both ends and between.",
 )
 @options.dynamic
-@click.option(
-    "--keep-state", is_flag=True, help="Let files keep what the model changes in its buffers: .pte alone can."
-)
+@click.option("--keep-state", is_flag=True, help="Let files that can keep what the model changes in its buffers.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of synthetic data.")
 @options.bounds
 @options.threads

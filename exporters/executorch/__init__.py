@@ -6,12 +6,13 @@ are wrong by three orders of magnitude (torchao's weight-only configurations, ex
 
 from operator import attrgetter
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch.fx import GraphModule, Node
 
 from edgepass.errors import RefusedError, not_imported
-from edgepass.exporters import Beyond, Job, Lowered, Spares
+from edgepass.exporters import Beyond, Job, KeepsState, Lowered, Spares
 from edgepass.exporters._origin import origin
 from edgepass.exporters.executorch import _edge, _reasons
 from edgepass.quantize.pt2e import CONVOLUTIONS, WEIGHTED
@@ -32,7 +33,7 @@ quantizes: frozenset[Scheme] = frozenset()
 least: dict[Scheme, int] = {}
 beyond: Beyond = {}
 sums_in_halves = True
-keeps_state = True
+keeps_state = KeepsState(schemes=frozenset(get_args(Scheme)))
 dynamic_batch = None
 space = 1_200_000_000
 

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from edgepass.errors import not_imported
-from edgepass.exporters import Beyond, Job, Lowered, Spares, coreml
+from edgepass.exporters import Beyond, Job, KeepsState, Lowered, Spares, coreml
 from edgepass.exporters.executorch import _edge
 from edgepass.quantize.recipe import Scheme
 
@@ -19,7 +19,7 @@ quantizes: frozenset[Scheme] = frozenset()
 least: dict[Scheme, int] = {}
 beyond: Beyond = {}
 sums_in_halves = False
-keeps_state = False
+keeps_state = KeepsState()
 dynamic_batch = "its delegate takes shapes that are listed, not a range of them"
 space = 1_400_000_000
 

@@ -10,7 +10,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from edgepass.errors import RefusedError, not_imported
-from edgepass.exporters import Beyond, Job, Lowered, Spares
+from edgepass.exporters import Beyond, Job, KeepsState, Lowered, Spares
 from edgepass.exporters.executorch import _edge
 from edgepass.exporters.executorch._images import as_images
 from edgepass.quantize.recipe import Scheme
@@ -26,7 +26,7 @@ quantizes: frozenset[Scheme] = frozenset()
 least: dict[Scheme, int] = {}
 beyond: Beyond = {}
 sums_in_halves = False
-keeps_state = False
+keeps_state = KeepsState()
 dynamic_batch = "its lowering uses a size that varies before it is known (executorch 1.5.1)"
 space = 1_200_000_000
 

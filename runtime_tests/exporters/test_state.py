@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import edgepass
-from edgepass import pipeline, validation
+from edgepass import exporters, pipeline, runtimes, validation
 from edgepass.errors import CaptureError, InputError, RefusedError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
@@ -278,11 +278,21 @@ def test_every_file_of_a_stateful_model_passes(name: str, target: str, of: str, 
     assert all(torch.equal(value, before[key]) for key, value in model.named_buffers()), "the model is as it was"
 
 
-@pytest.mark.parametrize(("name", "of"), sampled(product(MODELS, RECIPES), {("average", "static_wi8_ai8")}))
-def test_a_pte_may_keep_its_state_itself(name: str, of: str, tmp_path: Path) -> None:
+KEEPING = [
+    *product(MODELS, ["executorch"], RECIPES),
+    ("streaming", "coreml", "fp16"),
+    ("streaming", "coreml", "static_wi8_ai8"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "of"),
+    sampled(KEEPING, {("average", "executorch", "static_wi8_ai8"), ("streaming", "coreml", "static_wi8_ai8")}),
+)
+def test_a_file_may_keep_its_state_itself(name: str, target: str, of: str, tmp_path: Path) -> None:
     model, data = made(name), calls(name, 0, 2)
     done = edgepass.build(
-        model, data[0], out=tmp_path / "o", targets=("executorch",), recipe=of,
+        model, data[0], out=tmp_path / "o", targets=(target,), recipe=of,
         calibration=calls(name, 1, 6), evaluate=data, sequence=CALLS, keep_state=True,
     )  # fmt: skip
     (record,) = done.artifacts
@@ -303,10 +313,49 @@ def test_a_pte_may_keep_its_state_itself(name: str, of: str, tmp_path: Path) -> 
     assert again.verdict == "pass", again.artifacts[0].reasons
 
 
+@pytest.mark.parametrize("way", ["sliced", "through a view", "returned"])
+def test_core_ml_keeps_float_state_that_begins_with_zeros(way: str, tmp_path: Path) -> None:
+    change, kept = WAYS[way]
+    kept = torch.zeros_like(kept)
+    model, data = Keeping(kept.clone(), change), [(torch.randn(1, 3).half().float(),) for _ in range(5)]
+    program = replace(capture(model, data[0]), keeps=True)
+    exporters.export("coreml", Job(program, recipe.read("fp16")), tmp_path / "m.mlpackage")
+    session = runtimes.runtime("coreml").load(tmp_path / "m.mlpackage", threads=1)
+    for (x,) in data:
+        (y,) = session([x.numpy()])
+        np.testing.assert_allclose(y, model(x), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("way", "of", "why"),
+    [
+        ("rolled", "fp16", "begins with other than zero: kept"),
+        ("a single number", "fp16", "keeps no integers"),
+        ("sliced", "fp32", 'under recipes of the scheme "float16", "static" alone'),
+    ],
+)
+def test_core_ml_takes_and_gives_what_it_cannot_keep(way: str, of: str, why: str) -> None:
+    change, kept = WAYS[way]
+    program = replace(capture(Keeping(kept.clone(), change), (torch.randn(1, 3),)), keeps=True)
+    job = Job(program, recipe.read(of))
+    assert not exporters.keeps_state("coreml", job)
+    assert exporters.keeps_state("executorch", job)
+    (note,) = exporters.stateless("coreml", job)
+    assert why in note
+
+
 def test_state_is_kept_only_where_there_is_any_and_a_format_for_it(tmp_path: Path) -> None:
     data = calls("streaming")
-    with pytest.raises(RefusedError, match=r"no file of tflite, onnx keeps state; .* name executorch with --target"):
-        edgepass.build(made("streaming"), data[0], out=tmp_path, targets=("tflite", "onnx"), keep_state=True)
+    for targets, of, can in (
+        (("tflite", "onnx"), "fp16", "coreml, executorch"),
+        (("coreml",), "fp32", "executorch"),
+    ):
+        with pytest.raises(
+            RefusedError, match=f"no file of {', '.join(targets)} keeps state with {of}; .* name {can} "
+        ):
+            edgepass.build(
+                made("streaming"), data[0], out=tmp_path, targets=targets, recipe=of, calibration=data, keep_state=True
+            )
     with pytest.raises(InputError, match="keeps no state from call to call; leave out --keep-state"):
         edgepass.build(nn.Linear(3, 3), (torch.ones(1, 3),), out=tmp_path / "o", recipe="fp32", keep_state=True)
 
