@@ -14,8 +14,8 @@ from torch.fx import GraphModule, Node
 from edgepass.errors import RefusedError, not_imported
 from edgepass.exporters import Beyond, Job, KeepsState, Lowered, Spares
 from edgepass.exporters._origin import origin
-from edgepass.exporters.executorch import _edge, _reasons
-from edgepass.quantize.pt2e import CONVOLUTIONS, WEIGHTED
+from edgepass.exporters.executorch import _edge, _reasons, _steps, _xnnpack
+from edgepass.quantize.pt2e import CONVOLUTIONS, FUSED, TRANSPOSED, WEIGHTED
 from edgepass.quantize.recipe import Scheme
 from edgepass.rewrites import splits
 
@@ -26,7 +26,7 @@ refuses: dict[Scheme, tuple[str, str]] = {
     "weight-only": ("its XNNPACK backend drops the scales of weight-only int8 and runs on", "dynamic_wi8_afp32")
 }
 spares: Spares = {
-    "float16": (CONVOLUTIONS, "XNNPACK's serialiser writes those of convolutions so (op_conv2d.py, force_fp32)"),
+    "float16": (frozenset(TRANSPOSED), "XNNPACK takes those of transposed convolutions in float32 alone"),
     "dynamic": (CONVOLUTIONS, "XNNPACK's quantiser has ranges at run time for linear layers alone"),
 }
 quantizes: frozenset[Scheme] = frozenset()
@@ -42,8 +42,8 @@ REWRITES = (
     *("ordered", "variances", "instance_norm", "pools", "volumes", "windows", "distances", "slabs", "stuffed"),
 )
 ATEN = torch.ops.aten
-VOLUMES = (ATEN.conv3d.default, ATEN.conv3d.padding, ATEN.conv_transpose3d.input)
 PICTURE = 4
+VOLUMES = (ATEN.conv3d.default, ATEN.conv3d.padding, ATEN.conv_transpose3d.input)
 FLOAT32_ONLY = (
     # XNNPACK has no other.
     ATEN.gelu.default,
@@ -83,7 +83,8 @@ def export(job: Job, path: Path) -> Lowered:
         program = _edge.program(job, FLOAT32_ONLY, change)
         if job.program.keeps:
             program = job.program.keeping(program)
-        edge = _edge.lower(program, REWRITES, partitioners)
+        with _xnnpack.mended():
+            edge = _edge.lower(program, REWRITES, partitioners)
     return _edge.write(edge, path, "XNNPACK", reasons)
 
 
@@ -101,7 +102,7 @@ def _refuse_volumes(job: Job) -> None:
 
 def _own(module: GraphModule) -> GraphModule:
     """`module`, changed in place: layers share nothing that XNNPACK would give the form of the first one's."""
-    return _own_dequantises(_parts_in_int8(_own_biases(module)))
+    return _steps.settled(_own_dequantises(_parts_in_int8(_own_biases(module))))
 
 
 def _parts_in_int8(module: GraphModule) -> GraphModule:
@@ -109,15 +110,16 @@ def _parts_in_int8(module: GraphModule) -> GraphModule:
 
         before   dequantise ─ split ─ y          after   dequantise ─ split ─ quantise ─ dequantise ─ y
 
-    Where a part of a dequantised picture ends a delegate, XNNPACK's serialiser cuts it along another dimension, and the
-    runtime says "Attempted to resize a static tensor" (executorch 1.5.1, op_slice_copy.py).
+    Where a part of what a convolution gives ends a delegate, XNNPACK's serialiser cuts it along another dimension, and
+    the runtime says "Attempted to resize a static tensor" (executorch 1.5.1, op_slice_copy.py). Of anything else it is
+    the int8 part that is cut so, and wrong without a word.
     """
     quantise = torch.ops.quantized_decomposed.quantize_per_tensor.default
     for node in list(module.graph.nodes):
         if node.target not in splits.TABLE or node.meta["val"][0].dim() != PICTURE:
             continue
         (source,) = node.all_input_nodes
-        if "dequantize_per_tensor" not in str(source.target):
+        if "dequantize_per_tensor" not in str(source.target) or not _of_convolution(source):
             continue
         for part in list(node.users):
             with module.graph.inserting_after(part):
@@ -128,6 +130,14 @@ def _parts_in_int8(module: GraphModule) -> GraphModule:
             rounded.meta, back.meta = dict(part.meta), dict(part.meta)
     module.recompile()
     return module
+
+
+def _of_convolution(dequantised: Node) -> bool:
+    """Whether what is int8 there is what a convolution gives, and the activation fused with it."""
+    made: Node = dequantised.all_input_nodes[0].all_input_nodes[0]
+    while made.target in FUSED:
+        made = made.all_input_nodes[0]
+    return made.target in CONVOLUTIONS
 
 
 def _own_biases(module: GraphModule) -> GraphModule:
