@@ -222,6 +222,8 @@ def _before(module: GraphModule, node: Node, weight: Node, inputs: int) -> Itera
                 return
             case ATEN.neg.default:
                 yield torch.tensor(-1.0)
+            case ATEN.add.Tensor | ATEN.sub.Tensor if rest and _number(module, rest[0]) is not None:
+                pass  # W (s n + b) is (W s) n + W b
             case target if target in MOVES:
                 pass
             case _:

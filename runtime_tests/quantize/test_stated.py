@@ -61,6 +61,14 @@ def test_what_is_no_number_is_in_no_weight(change: Callable[[Tensor], Tensor]) -
     np.testing.assert_array_equal(only, model.right.weight.detach().numpy())
 
 
+def test_a_number_before_a_sum_with_a_number_may_be_in_the_weight() -> None:
+    """As in StarReLU, s relu(x)² + b (arXiv:2210.13452)."""
+    scale, shift = nn.Parameter(torch.tensor([0.75])), nn.Parameter(torch.tensor([0.25]))
+    model, found = forms(lambda x: scale * torch.relu(x) ** 2 + shift)
+    expected = (model.right.weight * 0.75).detach().numpy()
+    assert any(np.allclose(form, expected) for form in found["right.weight"])
+
+
 @pytest.mark.parametrize("norm", [nn.LayerNorm(7), nn.RMSNorm(7)])
 def test_the_gain_of_a_norm_before_a_layer_may_be_in_its_weight(norm: nn.Module) -> None:
     nn.init.uniform_(norm.get_parameter("weight"), 0.5, 2.0)
