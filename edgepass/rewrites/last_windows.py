@@ -106,7 +106,8 @@ def avg_pool2d(
     x: Tensor, kernel: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,), *how: Any
 ) -> Any:
     """As torch.nn.functional.avg_pool2d, of one picture too, and where sizes are given once for both sides."""
-    if x.dim() == 4 and len(kernel) == len(stride or kernel) == len(padding) == 2:
+    plain = len(padding) == 2 or not any(padding)  # torch drops a padding of [0, 0], which is its default
+    if x.dim() == 4 and len(kernel) == len(stride or kernel) == 2 and plain:
         return LEFT_ALONE
     pictures = x if x.dim() == 4 else x.unsqueeze(0)
     y = aten.avg_pool2d.default(pictures, each(kernel, 2), each(stride or kernel, 2), each(padding, 2), *how)
