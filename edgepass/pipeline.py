@@ -112,13 +112,15 @@ class Plan:
 
 def _refuse_stateless(targets: Sequence[str], chosen: Sequence[Recipe]) -> None:
     """Raise RefusedError where no file of these targets and recipes keeps state, whatever that is."""
-    schemes = {name: exporters.target(name).keeps_state.schemes for name in catalog.names("targets")}
+    modules = {name: exporters.target(name) for name in catalog.names("targets")}
+    schemes = {name: module.keeps_state.schemes - module.refuses.keys() for name, module in modules.items()}
     if any(recipe.scheme in schemes[name] for name, recipe in product(targets, chosen)):
         return
     can = [name for name, kept in schemes.items() if kept.intersection(recipe.scheme for recipe in chosen)]
+    others = f"name {listed(can)} with --target" if can else "take another recipe"
     raise RefusedError(
         f"no file of {listed(targets)} keeps state with {listed([recipe.name for recipe in chosen])}; leave out "
-        f"--keep-state, or name {listed(can)} with --target"
+        f"--keep-state, or {others}"
     )
 
 

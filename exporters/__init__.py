@@ -51,18 +51,16 @@ class KeepsState:
 
     def refusal(self, name: str, program: Program, recipe: Recipe) -> str:
         """Why a file of the target called `name` does not keep what the program does; empty where it does."""
+        if not self.schemes:
+            return f"{name} keeps none"
         if recipe.scheme not in self.schemes:
             can = [f'"{scheme}"' for scheme in sorted(self.schemes)]
-            return (
-                f"{name} keeps state under recipes of the scheme {listed(can)} alone" if can else f"{name} keeps none"
-            )
-        begins = dict(zip(program.state, program.args[len(program.args) - len(program.state) :], strict=True))
-        unfit = [
-            of for of, value in begins.items() if self.from_zero and (not value.is_floating_point() or value.any())
-        ]
-        return (
-            f"{name} keeps no integers and nothing that begins with other than zero: {listed(unfit)}" if unfit else ""
-        )
+            return f"{name} keeps state under recipes of the scheme {listed(can)} alone"
+        begins = zip(program.state, program.args[len(program.args) - len(program.state) :], strict=True)
+        unfit = [of for of, value in begins if not value.is_floating_point() or value.any()]
+        if self.from_zero and unfit:
+            return f"{name} keeps no integers and nothing that begins with other than zero: {listed(unfit)}"
+        return ""
 
 
 Spares = dict[Scheme, tuple[frozenset[OpOverload], str]]

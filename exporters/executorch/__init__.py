@@ -134,8 +134,8 @@ def _parts_in_int8(module: GraphModule) -> GraphModule:
 
 def _of_convolution(dequantised: Node) -> bool:
     """Whether what is int8 there is what a convolution gives, and the activation fused with it."""
-    made: Node = dequantised.all_input_nodes[0].all_input_nodes[0]
-    while made.target in FUSED:
+    made = dequantised
+    while made.target in FUSED or "quantize_per_tensor" in str(made.target):
         made = made.all_input_nodes[0]
     return made.target in CONVOLUTIONS
 

@@ -8,6 +8,7 @@ share a process, and each has a file in corpus/ that is kept; CORPUS.md is their
 import contextlib
 import datetime
 import io
+import re
 import statistics
 import sys
 import warnings
@@ -45,6 +46,8 @@ COMPARED = 16
 LESS_DB, MOST_DB, MORE_BYTES, SLOWER = 1.0, 80.0, 1.05, 1.25
 """Worse than bare: by more dB, of at most so many that a float32 file needs; by so many times the bytes; the time, of
 which files of equal bytes had up to 1.21 times one another's on a busy machine."""
+FOLDERS = re.compile(r"(?<![\w.])/(?:[\w.+-]+/)+")
+"""Of an absolute path."""
 Outcome = Literal["pass", "fail", "refused"]
 
 
@@ -163,12 +166,17 @@ def _bare(
             warnings.simplefilter("ignore")
             convert(subject, path)
     except Exception as error:  # whatever a converter raises
-        return Bare(reason=f"{type(error).__name__}: {first_line(error)}"[:300]), None
+        return Bare(reason=_placeless(f"{type(error).__name__}: {first_line(error)}")), None
     size = files.size(path)
     try:
         return Bare(bytes=size, sqnr_db=short(_sqnr(path, key[0], task))), path
     except Exception as error:  # whatever a runtime raises of a file
-        return Bare(bytes=size, reason=f"does not run: {first_line(error)}".replace(f"{path.parent}/", "")[:300]), None
+        return Bare(bytes=size, reason=_placeless(f"does not run: {first_line(error)}")), None
+
+
+def _placeless(text: str) -> str:
+    """The start of it, with files by their names alone, wherever this machine has them."""
+    return FOLDERS.sub("", text)[:300]
 
 
 def _session(path: Path, target: str) -> runtimes.Session:
