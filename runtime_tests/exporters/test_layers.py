@@ -17,7 +17,7 @@ from edgepass.quantize import recipe
 from edgepass.samples import Samples
 from edgepass.task import Task
 from runtime_tests.conftest import CONVERTERS_WARN
-from runtime_tests.exporters.small import TARGETS, Recurrent, convolutional, pictures, slow
+from runtime_tests.exporters.small import TARGETS, Recurrent, pictures, slow
 
 pytestmark = [pytest.mark.export, CONVERTERS_WARN]
 FORMATS = [target for target in TARGETS if ":" not in target]
@@ -39,21 +39,6 @@ def test_convolutions_with_batch_norm_are_int8_in_every_file(targets: list[str],
     )
     assert done.verdict == "pass", [r.reasons for r in done.artifacts]
     assert all(r.audit and r.audit.coverage == 1.0 for r in done.artifacts)
-
-
-def test_float16_convolutions_of_a_pte_are_told_of_and_not_asked_for(tmp_path: Path) -> None:
-    """XNNPACK writes them in float32; the other targets do as asked."""
-    x = (torch.randn(1, 4, 32),)
-    done = edgepass.build(convolutional(), x, out=tmp_path / "o", targets=("executorch", "tflite"), recipe="fp16")
-    pte, tflite = done.artifacts
-    assert done.verdict == "pass", [r.reasons for r in done.artifacts]
-    assert any("some weights in float32" in note for note in pte.notes)
-    assert not any("some weights in float32" in note for note in tflite.notes)
-    assert pte.audit
-    assert tflite.audit
-    formats = {r.name: r.dtype for r in tflite.audit.weights if r.requested}
-    assert set(formats.values()) == {"float16"}
-    assert {r.name for r in pte.audit.weights if r.requested} == {n for n in formats if not n.startswith("0.")}
 
 
 class Variance(nn.Module):

@@ -80,6 +80,7 @@ VALUES: dict[str, Callable[[Tensor], Tensor]] = {
     "places": lambda x: functional.max_pool2d(x, 2, 2, return_indices=True)[1].float(),
     "avg_pool2d": lambda x: torch.ops.aten.avg_pool2d(x, [3], [1], [1]),
     "avg_pool2d without padding": lambda x: functional.avg_pool2d(x, 2),
+    "max_pool2d": lambda x: functional.max_pool2d(x, 2),
     "unfold": lambda x: x.unfold(2, 3, 2),
     "one part": lambda x: x.split(4, 1)[0],
     "adaptive_avg_pool3d": OPERATIONS["adaptive_avg_pool3d"],
