@@ -6,15 +6,20 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
 
 import torch
+from torch._export.utils import _collect_all_valid_cia_ops
+from torch._ops import OperatorBase
+from torch.export import decomp_utils, exported_program
 from torch.fx.traceback import NodeSource
 
 
 @contextmanager
 def converting() -> Iterator[None]:
     """As capturing, quantising and lowering want it: quiet, without gradients or copies of histories."""
-    with quiet(), torch.no_grad(), _one_history():
+    with quiet(), torch.no_grad(), _one_history(), _one_list():
         yield
 
 
@@ -33,6 +38,35 @@ def _one_history() -> Iterator[None]:
         yield
     finally:
         delattr(NodeSource, "__deepcopy__")
+
+
+@contextmanager
+def _one_list() -> Iterator[None]:
+    """The operations that torch can take apart, listed once for as many as are registered.
+
+    Every retracing asks twice, and torch 2.13 looks at all operations of all libraries each time, in half a second.
+    """
+    asking: tuple[Any, ...] = (exported_program, decomp_utils)
+    if asking[0]._collect_all_valid_cia_ops is _can_take_apart:  # one conversion within another
+        yield
+        return
+    kept = [(module, module._collect_all_valid_cia_ops) for module in asking]
+    for module, _ in kept:
+        module._collect_all_valid_cia_ops = _can_take_apart
+    try:
+        yield
+    finally:
+        for module, own in kept:
+            module._collect_all_valid_cia_ops = own
+
+
+def _can_take_apart() -> set[OperatorBase]:
+    return _of_registered(len(torch._C._dispatch_get_registrations_for_dispatch_key("CompositeImplicitAutograd")))
+
+
+@lru_cache(maxsize=1)
+def _of_registered(_number: int) -> set[OperatorBase]:
+    return _collect_all_valid_cia_ops()
 
 
 @contextmanager

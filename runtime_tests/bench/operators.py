@@ -39,7 +39,7 @@ SAMPLES, FEWEST = 24, 4
 """Of the same shapes and of other numbers, that a file is judged on; and so few that it is left out."""
 TRIED, ELEMENTS, RANK = 40, 4096, 5
 """Of torch's samples of one operation, those looked at; and what is too large for a phone's operator."""
-SECONDS, BATCH, MOST = 400, 16, 300
+SECONDS, BATCH, MOST = 600, 48, 300
 CLOSE = 1e-3
 """Of the largest number: float32, and functions that runtimes approximate."""
 DENSE = torch.contiguous_format
