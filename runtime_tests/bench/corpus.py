@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -24,8 +25,8 @@ import numpy as np
 import torch
 
 from edgepass import exporters, pipeline, runtimes
-from edgepass.errors import EdgepassError, first_line
-from edgepass.judging import files, parity, recording
+from edgepass.errors import CaptureError, EdgepassError, first_line
+from edgepass.judging import files, parity, recording, verdict
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord
 from edgepass.task import Task
@@ -123,9 +124,13 @@ def remeasure(kept: Measured, only: rows.Only) -> Measured:
 def exported(
     task: Task, out: Path, targets: Sequence[str] = TARGETS, recipes: Sequence[str] = RECIPES
 ) -> list[ArtifactRecord]:
-    """All files of one model, in `out`, judged as a user's."""
+    """All files of one model, in `out`, judged as a user's; where it cannot be captured, records of none, and why."""
     plan = pipeline.Plan.of(targets, recipes)
-    manifest = pipeline.export(task, plan, out, Gates(), say=lambda text: print(text, file=sys.stderr))
+    try:
+        manifest = pipeline.export(task, plan, out, Gates(), say=lambda text: print(text, file=sys.stderr))
+    except CaptureError as error:
+        asked = product(recipes, targets)
+        return [verdict.unwritten(t, exporters.target(t).runtime, r, _placeless(str(error))) for r, t in asked]
     return manifest.artifacts
 
 

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import torch
+from torch import Tensor, nn
 
 from runtime_tests import corpus
 from runtime_tests.bench import corpus as bench
 from runtime_tests.bench.corpus import Bare, Cause, Cell
+from runtime_tests.corpus._foreign import Foreign
 
 KEPT = bench.KEPT.read()
 SAMPLE = ("mtcnn_refines",)
@@ -42,6 +45,24 @@ def test_what_is_kept_is_whole() -> None:
         "a path of this machine"
     )
     assert all(len(row.cells) == len(bench.TARGETS) * len(bench.RECIPES) for row in KEPT.values())
+
+
+class Deciding(nn.Module):
+    """What torch.export cannot capture."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """By the values of x."""
+        return x if x.sum() > 0 else -x
+
+
+def test_a_model_that_cannot_be_captured_has_a_row_of_refusals(tmp_path: Path) -> None:
+    foreign = Foreign(make=Deciding, data=lambda count, seed: ([torch.ones(count, 3)], None))
+    records = bench.exported(foreign.task("deciding"), tmp_path / "out")
+    assert len(records) == len(bench.TARGETS) * len(bench.RECIPES)
+    assert not any(record.file for record in records)
+    (reason,) = {reason for record in records for reason in record.reasons}
+    assert "`return x if x.sum() > 0 else -x`" in reason
+    assert not bench.FOLDERS.search(reason)
 
 
 def test_each_cell_that_does_not_pass_or_is_worse_than_bare_has_its_cause() -> None:
