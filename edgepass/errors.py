@@ -48,11 +48,11 @@ class InputError(EdgepassError):
 
 
 class UnknownNameError(InputError):
-    """A name that is not on offer."""
+    """A name that is not on offer; `aliases` are other names of what is."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], aliases: Iterable[str] = ()) -> None:
         known = sorted(known)
-        near = get_close_matches(name, known, n=1, cutoff=0.5)
+        near = get_close_matches(name, [*known, *aliases], n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}? " if near else ""
         super().__init__(f"no {kind} {name!r}; {hint}there is: {', '.join(known)}")
 

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from edgepass import catalog
-from edgepass.errors import InputError
+from edgepass.errors import InputError, UnknownNameError
 from edgepass.judging.gates import Gates
 
 Scheme = Literal["float32", "float16", "weight-only", "dynamic", "static"]
@@ -20,6 +20,7 @@ class Recipe:
 
     Names follow the grammar of ai-edge-quantizer: `static_wi8_ai8` is static, weights int8, activations int8.
 
+    `aliases`: what else people call it.
     `rounding`: of linear weights; "gptq" needs the calibration data of a static recipe.
     `keep`: shell globs over module paths whose weights and arithmetic stay float32.
     `bounds`: the gates that hold unless the user sets others.
@@ -27,6 +28,7 @@ class Recipe:
 
     name: str = ""
     summary: str
+    aliases: tuple[str, ...] = ()
     scheme: Scheme
     weights: Literal["float32", "float16", "int8"]
     rounding: Literal["nearest", "gptq"] = "nearest"
@@ -56,9 +58,13 @@ class Recipe:
 def read(name: str, texts: Mapping[str, str] | None = None) -> Recipe:
     """The recipe called `name`, or the one in the TOML file at that path; `texts` are recipes of the user's own.
 
+    A name is one of `edgepass list recipes`, or one of its aliases in letters of either case, with hyphens or without.
+
     Raises UnknownNameError with the nearest match, InputError for a TOML file that is not a recipe.
     """
     own = (texts or {}).get(name)
+    if own is None and not name.endswith(".toml"):
+        name = _of_alias(name)
     text = catalog.read_toml("recipes", name) if own is None else own.encode()
     try:
         table = msgspec.toml.decode(text)
@@ -67,3 +73,15 @@ def read(name: str, texts: Mapping[str, str] | None = None) -> Recipe:
         return msgspec.convert(table, Recipe)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{name} is not a recipe: {error}; copy one that `edgepass list recipes` shows") from None
+
+
+def _of_alias(name: str) -> str:
+    """The recipe that goes by this name. Raises UnknownNameError with the nearest match."""
+    known = catalog.names("recipes")
+    if name in known:
+        return name
+    aliases = {alias: recipe for recipe in known for alias in (recipe, *read(recipe).aliases)}
+    plain = name.lower().replace("-", "_")
+    if plain not in aliases:
+        raise UnknownNameError("recipe", name, known, aliases)
+    return aliases[plain]

@@ -27,6 +27,7 @@ ALLOWED = {
     "judging.gates": {"errors", "judging.manifest", "judging.figures", "judging.parity"},
     "judging.files": {"errors", "catalog", "runtimes"},
     "runtimes": BASE,
+    "arrays": {"errors", "runtimes"},
     "models.parts": {"errors", "catalog"},
     "models.folds": {"models.parts"},
     "kernels": {"models.folds"},
@@ -43,7 +44,8 @@ ALLOWED = {
     "task": {"errors", "samples", "judging.manifest", "judging.score", "runtimes", "calling", "state"},
     "judging": BASE | {"judging.files", "runtimes", "quantize", "samples", "task", "judging.metrics", "judging.score"},
     "report": {"errors", "staging", "judging.manifest", "judging.parity", "judging.figures"},
-    "describing": BASE | {"runtimes", "models", "models.parts", "judging.files", "report", "samples", "task"},
+    "describing": BASE | {"runtimes", "models", "models.parts", "judging.files", "report", "samples", "task"}
+    | {"arrays", "quantize"},
     "pipeline": BASE
     | {"runtimes", "quantize", "exporters", "judging", "judging.files", "judging.score", "report", "staging", "task"}
     | {"calling", "ranges", "samples"},

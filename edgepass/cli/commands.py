@@ -11,6 +11,7 @@ from click.exceptions import Exit
 
 from edgepass import __version__
 from edgepass.cli import options, printing
+from edgepass.cli.units import RATIO_DB
 from edgepass.errors import GATE_FAILED, NOT_EVALUATED, OK
 
 MODEL_HELP = "MODEL is a preset, a RUN/ folder, a .pt2 file, or file.py:get_model; MODEL@2 is a stack cut after pass 2."
@@ -195,6 +196,66 @@ def inspect(file: Path, as_json: bool) -> None:
     else:
         for part in inspection.tables(file, contents):
             terminal.console.print(part)
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path), metavar="OUT/|FILE")
+@click.option("--recipe", help="What each weight should be. [default: what the manifest beside it was asked for]")
+@options.as_json
+def audit(path: Path, recipe: str | None, as_json: bool) -> None:
+    """Show in which number format each weight of a file really is, beside the one that was asked for.
+
+    Read from the file's bytes: no model is loaded and nothing is run. Exit code 2 when a weight is in another format,
+    5 when nothing was asked for. For example: edgepass audit net.tflite --recipe int8
+    """
+    from edgepass.cli import terminal
+    from edgepass.describing import auditing
+    from edgepass.judging.gates import worst
+
+    found = auditing.audits(path, recipe)
+    if as_json:
+        printing.json(found)
+    else:
+        for one in found:
+            terminal.console.print(auditing.table(one))
+            for line in auditing.lines(one):
+                terminal.console.print(line, markup=False)
+    raise Exit(printing.EXIT_OF[worst([one.verdict for one in found])])
+
+
+@cli.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="F",
+    help="What both are run on: .npz or .safetensors, an array [samples, ...] for each input. [default: the golden "
+    "samples beside A, else noise]",
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of the noise.")
+@click.option("--min-sqnr", type=RATIO_DB, help="Least centred SQNR of B's outputs against A's, e.g. 20dB.")
+@options.threads
+@options.as_json
+def diff(a: Path, b: Path, data: Path | None, seed: int, min_sqnr: float | None, threads: int, as_json: bool) -> None:
+    """Show what two files of any formats have in common and what not: interface, weights, operations, outputs.
+
+    With --min-sqnr, exit code 2 when the outputs are further apart, 5 when they cannot be compared. For example:
+    edgepass diff net.fp16.pte net.static_wi8_ai8.tflite
+    """
+    from edgepass.cli import terminal
+    from edgepass.describing import difference
+
+    with terminal.Steps(silent=as_json) as steps:
+        found = difference.diff(a, b, data=data, seed=seed, threads=threads, say=steps.say)
+    if as_json:
+        printing.json(found)
+    else:
+        for view in difference.tables(found):
+            terminal.console.print(view)
+        for line in difference.lines(found):
+            terminal.console.print(line, markup=False)
+    raise Exit(printing.EXIT_OF[difference.verdict(found, min_sqnr)])
 
 
 @cli.command()

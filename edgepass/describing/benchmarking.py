@@ -3,33 +3,27 @@
 A file that does not run here, or whose runtime is not installed, is a row that says why, and the others are timed.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from edgepass.describing import feeding
 from edgepass.errors import (
     ArtifactError,
     DeviceOnlyError,
     EdgepassError,
     InputError,
     MissingExtraError,
-    first_line,
     together,
 )
 from edgepass.judging import files, manifest
 from edgepass.judging.figures import duration, size
-from edgepass.judging.manifest import GOLDEN, Latency, TensorSpec
-from edgepass.runtimes import Array, _child, _memory
-from edgepass.samples import natural
-
-COPIES = 3
-"""Of the inputs in memory: themselves, and twice where they are handed to a child."""
+from edgepass.judging.manifest import Latency
+from edgepass.runtimes import Array, _child
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,23 +110,8 @@ def _files(path: Path) -> list[Path]:
 
 
 def _inputs(file: Path, runtime: str, *, fed: bool) -> list[Array]:
-    golden = file.parent / GOLDEN
-    if golden.is_file():
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        try:
-            tensors = load_file(golden)
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{golden} cannot be read: {first_line(error)}; export again, or take it away") from None
-        inputs = [tensors[key] for key in sorted(tensors, key=natural) if key.startswith("input_")]
-        if not inputs or any(x.ndim == 0 or len(x) == 0 for x in inputs):
-            raise InputError(
-                f"{golden} holds no inputs, as input_0, to time {file.name} on; export again, or take it away"
-            )
-        state = [tensors[key] for key in sorted(tensors, key=natural) if fed and key.startswith("state_")]
-        return [*(x[:1] for x in inputs), *(x[None] for x in state)]
-    return _zeros(file, _child.inspect(runtime, file).inputs)
+    found = feeding.golden(file, fed=fed)
+    return feeding.zeros(file, _child.inspect(runtime, file).inputs) if found is None else [x[:1] for x in found]
 
 
 def _calls(file: Path) -> int | None:
@@ -144,26 +123,3 @@ def _calls(file: Path) -> int | None:
     keeps = any(record.keeps_state for record in made.artifacts if record.file == file.name)
     rows = next((data.rows for data in made.data if data.role == "evaluation"), 1)
     return made.model.sequence or rows if keeps else None
-
-
-def _zeros(file: Path, inputs: list[TensorSpec]) -> list[Array]:
-    """One sample for inputs of the shapes that a file says it has; ArtifactError where there is no room for it."""
-    shapes = [(1, *(n or 1 for n in t.shape)) for t in inputs]
-    impossible = f"{file} takes inputs of a kind that zeros cannot be made for"
-    try:
-        kinds = [np.dtype(t.dtype) for t in inputs]
-    except TypeError:
-        raise ArtifactError(impossible) from None
-    if any(kind.kind not in "biuf" for kind in kinds) or any(min(shape) < 0 for shape in shapes):
-        raise ArtifactError(impossible)
-    wanted = sum(math.prod(shape) * kind.itemsize for shape, kind in zip(shapes, kinds, strict=True))
-    free = _memory.available()
-    if COPIES * wanted > free:
-        raise ArtifactError(
-            f"{file} takes inputs of {size(wanted)}, and timing it takes {COPIES} times that where {size(free)} are "
-            "free; free some memory, or make the inputs of the model smaller"
-        )
-    try:
-        return [np.zeros(shape, dtype=kind) for shape, kind in zip(shapes, kinds, strict=True)]
-    except ValueError:  # more dimensions than an array can have
-        raise ArtifactError(impossible) from None

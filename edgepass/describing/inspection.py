@@ -7,6 +7,7 @@ from rich.text import Text
 
 from edgepass.judging import files
 from edgepass.judging.figures import percent, size
+from edgepass.judging.manifest import TensorSpec
 from edgepass.runtimes import Contents, _child
 
 
@@ -19,8 +20,8 @@ def tables(file: Path, contents: Contents) -> list[Table]:
     """A summary, the weights, the operations."""
     summary = Table(title=f"{file.name}: {contents.format}", show_header=False)
     rows = [
-        *((f"input {t.name}", _tensor(t.shape, t.dtype)) for t in contents.inputs),
-        *((f"output {t.name}", _tensor(t.shape, t.dtype)) for t in contents.outputs),
+        *((f"input {t.name}", tensor(t)) for t in contents.inputs),
+        *((f"output {t.name}", tensor(t)) for t in contents.outputs),
         ("file", size(files.size(file, contents.beside))),
         ("planned activations", "-" if contents.planned_bytes is None else size(contents.planned_bytes)),
         ("delegated", "-" if contents.delegated_flops is None else f"{percent(contents.delegated_flops)} of the FLOPs"),
@@ -48,5 +49,6 @@ def short(name: str) -> str:
     return "/".join(part.rpartition(".")[2] for part in name.split("/"))
 
 
-def _tensor(shape: tuple[int | None, ...], dtype: str) -> str:
-    return f"{dtype}[{', '.join('?' if n is None else str(n) for n in shape)}]"
+def tensor(spec: TensorSpec) -> str:
+    """Type and shape, a dimension that varies as a question mark."""
+    return f"{spec.dtype}[{', '.join('?' if n is None else str(n) for n in spec.shape)}]"

@@ -81,7 +81,7 @@ def judge(record: ArtifactRecord, gates: Gates) -> tuple[Outcome, list[str]]:
         _at_most("median latency", record.latency.p50_us if record.latency else None, gates.max_latency, TIME),
         # Core ML decides on the device and onnxruntime has no second backend: there is nothing to bound.
         _at_least("delegated share", record.delegated_flops, gates.min_delegated if delegates else None, SHARE),
-        _covered(record.audit, gates.min_coverage),
+        covered(record.audit, gates.min_coverage),
     ]
     always = [
         *(_lost(parity) if parity else []),
@@ -93,7 +93,7 @@ def judge(record: ArtifactRecord, gates: Gates) -> tuple[Outcome, list[str]]:
     return ("fail" if failed else "not-evaluated" if unknown else "pass"), failed + unknown
 
 
-def _covered(audit: Audit | None, bound: float | None) -> tuple[Outcome, str]:
+def covered(audit: Audit | None, bound: float | None) -> tuple[Outcome, str]:
     """Coverage, and which weights are not as they were asked for."""
     outcome, text = _at_least("audited coverage", audit.coverage if audit else None, bound, SHARE)
     if audit is None or outcome != "fail":

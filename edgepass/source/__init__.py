@@ -14,6 +14,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from edgepass import catalog, models
+from edgepass.arrays import named_arrays
 from edgepass.calling import Call
 from edgepass.errors import InputError, UnknownNameError, expect_text
 from edgepass.judging import score as scores
@@ -28,7 +29,6 @@ from edgepass.series.baselines import CHUNK
 from edgepass.series.table import read_csv
 from edgepass.series.windows import windows
 from edgepass.source import users_file
-from edgepass.source.arrays import named_arrays
 from edgepass.task import Task, refuse_scripted, stand_in
 
 LOOKBACK, HORIZON = 336, 96

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from edgepass.describing import benchmarking
+from edgepass.describing import benchmarking, feeding
 from edgepass.errors import ArtifactError, InputError
 from edgepass.judging.manifest import GOLDEN, TensorSpec
 from edgepass.runtimes import Contents, _child, _memory
@@ -49,9 +49,9 @@ def test_inputs_that_memory_does_not_hold_are_not_made(
 
 def test_inputs_are_counted_together(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
     says(monkeypatch, *[((1000,), "float32")] * 8)
-    monkeypatch.setattr(_memory, "available", lambda: benchmarking.COPIES * 31_999)
-    assert f"{file} takes inputs of 32 kB, and timing it takes {benchmarking.COPIES} times that" in refusal(file)
-    monkeypatch.setattr(_memory, "available", lambda: benchmarking.COPIES * 32_000)
+    monkeypatch.setattr(_memory, "available", lambda: feeding.COPIES * 31_999)
+    assert f"{file} takes inputs of 32 kB, and running it takes {feeding.COPIES} times that" in refusal(file)
+    monkeypatch.setattr(_memory, "available", lambda: feeding.COPIES * 32_000)
     monkeypatch.setattr(_child, "run", _runs)
     with pytest.raises(ArtifactError, match=r"^8 inputs of 4000 bytes$"):
         benchmarking.benchmark(file, runs=1)
@@ -83,4 +83,4 @@ def test_golden_samples_without_inputs_are_told(file: Path, tensors: dict[str, n
     golden = file.with_name(GOLDEN)
     save_file(tensors, golden)
     said = refusal(file)
-    assert said == f"{golden} holds no inputs, as input_0, to time {file.name} on; export again, or take it away"
+    assert said == f"{golden} holds no inputs, as input_0, to run {file.name} on; export again, or take it away"
