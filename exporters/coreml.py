@@ -38,6 +38,7 @@ ATEN = torch.ops.aten
 REWRITES = (
     *("rms_norm", "recurrent", "alias", "copies", "windows", "remainders", "log_sigmoid", "pools", "variances"),
     *("ordered", "bounds", "diagonal", "distances", "circular", "reciprocal", "booleans", "wholes", "outgrown"),
+    "gelu_by_tanh",
 )
 MISTAKEN = (
     ATEN.where.ScalarSelf,  # asks the number beside a tensor to be of its type

@@ -40,7 +40,7 @@ space = 1_200_000_000
 REWRITES = (
     *("recurrent", "splits", "attention", "norm", "mean", "activations", "scalars", "reshapes", "alias"),
     *("ordered", "variances", "instance_norm", "pools", "one_picture", "volumes", "windows", "distances"),
-    *("slabs", "stuffed"),
+    *("slabs", "stuffed", "gelu"),
 )
 ATEN = torch.ops.aten
 PICTURE = 4

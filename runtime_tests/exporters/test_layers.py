@@ -14,6 +14,7 @@ from edgepass.judging import parity, verdict
 from edgepass.judging.candidate import Standard
 from edgepass.judging.gates import Gates
 from edgepass.quantize import recipe
+from edgepass.runtimes import _child
 from edgepass.samples import Samples
 from edgepass.task import Task
 from runtime_tests.conftest import CONVERTERS_WARN
@@ -114,6 +115,26 @@ def test_types_that_a_model_names_become_float16_too(target: str, tmp_path: Path
     standard = Standard(samples=samples, reference=task.reference(samples), score=None)
     record, _ = verdict.judge(candidate, standard, Gates())
     assert record.verdict == "pass", record.reasons
+
+
+class Gelus(nn.Module):
+    """Both forms of GELU, which are 80 dB apart."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return nn.functional.gelu(x), nn.functional.gelu(x + 0.5, approximate="tanh")
+
+
+@pytest.mark.parametrize("target", QUICK)
+def test_each_form_of_gelu_is_itself(target: str, tmp_path: Path) -> None:
+    x = 3 * torch.randn(1, 7, 63)
+    path = tmp_path / f"gelus{exporters.target(target).suffix}"
+    exporters.export(target, Job(capture(Gelus(), (x,)), recipe.read("fp32")), path)
+    run = _child.run(exporters.target(target).runtime, path, [x[None].numpy()])
+    for wanted, made in zip(Gelus()(x), run.outputs, strict=True):
+        assert parity.compare(wanted[None].numpy(), made).sqnr_db > 110
+    if "coreml" in target:
+        counts = _child.inspect(exporters.target(target).runtime, path).ops
+        assert sum(count for name, count in counts.items() if name.endswith("gelu")) == 2  # one operation each
 
 
 class Dense(nn.Module):

@@ -25,6 +25,8 @@ from edgepass.rewrites import (
     diagonal,
     distances,
     expand,
+    gelu,
+    gelu_by_tanh,
     instance_norm,
     log_sigmoid,
     mean,
@@ -241,6 +243,17 @@ def test_elu_is_torch_s(x: float, alpha: float, scale: float, input_scale: float
     at = torch.tensor([x], dtype=torch.float64)
     exact = torch.ops.aten.elu.default(at, alpha, scale, input_scale)
     torch.testing.assert_close(activations.elu(at, alpha, scale, input_scale), exact)
+
+
+@given(x=st.floats(-700, 700))
+def test_gelu_by_tanh_is_torch_s_and_the_exact_one_is_left_alone(x: float) -> None:
+    at = torch.tensor([x], dtype=torch.float64)
+    exact = functional.gelu(at, approximate="tanh")
+    torch.testing.assert_close(gelu.gelu(at, approximate="tanh"), exact)
+    torch.testing.assert_close(gelu_by_tanh.gelu(at, approximate="tanh"), exact)
+    half = gelu.gelu(at.half(), approximate="tanh").double()  # where a square has no number
+    assert (half - exact).abs() <= 2e-3 * max(1.0, abs(x))
+    assert gelu.gelu(at) is gelu_by_tanh.gelu(at) is NotImplemented
 
 
 @given(scale=st.sampled_from([1e-5, 1e-4, 1e-2, 1.0, 30.0]))
