@@ -2,10 +2,12 @@
 
 import math
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.export import ExportedProgram
 
@@ -56,6 +58,8 @@ def export(job: Job, path: Path) -> Lowered:
     model = converted.model_proto
     if job.recipe.scheme == "dynamic":
         model = _dynamic(model, path, job.in_float())
+    if job.recipe.scheme == "static":
+        _unsigned(model)
     _forget_sources(model)
     onnx.save_model(model, str(path))
     return Lowered()
@@ -104,6 +108,39 @@ def _set_apart(graph: Any, ends: set[str]) -> None:
         for value in node.outputs:
             if value.name in ends and id(value) not in own:
                 value.name = f"{value.name}_of_{node.name}"
+
+
+def _unsigned(model: Any) -> None:
+    """Have the 8 bits of activations from 0 to 255, where torch has them from -128: the same steps, and weights stay.
+
+        before   quantise(s, z: int8) ─ dequantise(s, z: int8)       after   quantise(s, z + 128: uint8) ─ dequantise(…)
+
+    onnxruntime 1.31 has integer kernels for uint8 by int8 on every processor; for int8 by int8 on a PC it first makes
+    them so, and leaves a layer in float whose result an operation in float reads too, as at every residual.
+    """
+    from onnx import numpy_helper
+
+    constants = {constant.name: constant for constant in model.graph.initializer}
+    readers: dict[str, list[Any]] = defaultdict(list)
+    for node in model.graph.node:
+        for name in node.input:
+            readers[name].append(node)
+    made: dict[str, Any] = {}
+    for node in model.graph.node:
+        zero = constants.get(node.input[2]) if node.op_type == "QuantizeLinear" and len(node.input) > 2 else None
+        back = readers[node.output[0]]
+        if zero is None or node.input[0] in constants or any(each.op_type != "DequantizeLinear" for each in back):
+            continue
+        value = numpy_helper.to_array(zero)
+        if value.dtype != np.int8:
+            continue
+        name = f"{zero.name}_unsigned"
+        made[name] = numpy_helper.from_array((value.astype(np.int16) + 128).astype(np.uint8), name)
+        for each in (node, *back):
+            each.input[2] = name
+    model.graph.initializer.extend(made.values())
+    # Types that the exporter wrote beside values are no longer theirs.
+    del model.graph.value_info[:]
 
 
 def _forget_sources(model: Any) -> None:

@@ -39,7 +39,9 @@ RECURRENT = frozenset({
 })  # fmt: skip
 FLOOR = 1e-9
 """The smallest step of an observed tensor; that of a tensor that is constant zero."""
-FUSED = {ATEN.relu.default, ATEN.relu_.default, ATEN.hardtanh.default, ATEN.hardtanh_.default}
+CLIPS = {ATEN.hardtanh.default, ATEN.hardtanh_.default}
+RELU6 = (0.0, 6.0)
+FUSED = {ATEN.relu.default, ATEN.relu_.default, *CLIPS}
 
 
 def prepare(module: GraphModule, recipe: Recipe, calibration: Iterable[tuple[Tensor, ...]] | None) -> GraphModule:
@@ -154,7 +156,7 @@ def module_path(node: Node) -> str:
 
 
 def _quantizer() -> Any:
-    """ExecuTorch's quantiser, less its rewrite of scalars and most of its joints.
+    """ExecuTorch's quantiser, less its rewrite of scalars and most of its joints, with ReLU6 in its layers.
 
     It turns the scalar operands of every add and multiply into float tensors, integer index arithmetic included, after
     which an embedding fails with "tensors used as indices must be long"; no operation that we quantise has scalars.
@@ -170,11 +172,35 @@ def _quantizer() -> Any:
 
         def annotate(self, model: GraphModule) -> GraphModule:
             annotated: GraphModule = super().annotate(model)
+            for node in annotated.graph.nodes:
+                _clip(node)
             for node in annotated.graph.find_nodes(op="call_function", target=ATEN.cat.default):
                 _join(node)
             return annotated
 
     return WeightedQuantizer
+
+
+def _clip(node: Node) -> None:
+    """Round what a layer gives behind its ReLU6, as behind a ReLU, and not before it too.
+
+        before   layer ─ quantise(s) ─ dequantise(s) ─ hardtanh ─ quantise(s)        s: of all that the layer gives
+        after    layer ─ hardtanh ─ quantise(t)                                      t: of what is between 0 and 6
+
+    ExecuTorch's quantiser knows ReLU alone (is_relu_node, executorch 1.5.1), so that steps were several times as large
+    as what is left is, and the clip an operation of its own. Of other bounds not every format has a fused clip.
+    """
+    from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec
+
+    if node.target not in CLIPS or node.args[1:] != RELU6:
+        return
+    (layer,) = node.all_input_nodes
+    annotation = layer.meta.get("quantization_annotation")
+    if layer.target in WEIGHTED and len(layer.users) == 1 and annotation:
+        spec = annotation.output_qspec
+        if isinstance(spec, QuantizationSpec):
+            layer.meta["quantization_annotation"] = dataclasses.replace(annotation, output_qspec=None)
+            node.meta["quantization_annotation"] = QuantizationAnnotation(output_qspec=spec, _annotated=True)
 
 
 def _join(node: Node) -> None:
