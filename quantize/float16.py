@@ -13,6 +13,7 @@ from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_aggregate, map_arg
 
+from edgepass.quantize import norms
 from edgepass.quantize.pt2e import module_path
 from edgepass.quantize.recipe import Recipe
 
@@ -29,8 +30,9 @@ LARGEST = torch.finfo(torch.float16).max
 def to_float16(module: GraphModule, recipe: Recipe, keep_ops: Collection[OpOverload] = ()) -> GraphModule:
     """`module` in float16, changed in place; nodes that `recipe` keeps, and operations in `keep_ops`, stay float32.
 
-    A constant becomes float16 when every user of it computes in float16.
+    Batch norms become part of the layers before them, and a constant float16 when every user of it computes in float16.
     """
+    norms.fold(module, recipe)
     wanted = {n: _dtype(n, recipe, keep_ops) for n in module.graph.nodes}
     realised: dict[Node, torch.dtype] = {}
     for node in list(module.graph.nodes):

@@ -1,10 +1,11 @@
-"""A batch norm behind a layer that is read elsewhere too, as a product and a sum.
+"""A batch norm behind a layer that is read elsewhere too, or of other channels, as a product and a sum.
 
     before   x ─ conv ─┬─ batch_norm ─ y         after   x ─ conv ─┬─ (· s) ─ (+ t) ─ y
                        └─ z                                        └─ z
 
 torchao 0.18 folds each batch norm into the convolution or linear layer that it reads, whatever else reads that, and of
-the batch norms of layers that share a weight the first alone. What is folded rightly stays as it is.
+the batch norms of layers that share a weight the first alone. ExecuTorch 1.5 folds the norm of a sequence's channels
+into the linear layer of the features before it. What is folded rightly stays as it is.
 """
 
 from collections.abc import Callable
@@ -15,9 +16,8 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgepass.exporters._canonical._constants import Constants
-from edgepass.quantize.pt2e import WEIGHTED
-
-BATCH_NORM = torch.ops.aten.batch_norm.default
+from edgepass.quantize.norms import BATCH_NORM, of_outputs
+from edgepass.quantize.pt2e import CUBIC, WEIGHTED
 
 
 def formula(node: Node, constants: Constants) -> Callable[..., Tensor] | None:
@@ -25,10 +25,11 @@ def formula(node: Node, constants: Constants) -> Callable[..., Tensor] | None:
     if node.target != BATCH_NORM or node.args[5]:  # of a batch's own statistics
         return None
     layer: Any = node.args[0]
-    if layer.target not in WEIGHTED:
+    if layer.target not in WEIGHTED | CUBIC:
         return None
-    alike = (reader for reader in layer.args[1].users if reader.target in WEIGHTED)
-    return None if all(_followed(reader, node.args[1:]) for reader in alike) else batch_norm
+    alike = (reader for reader in layer.args[1].users if reader.target in WEIGHTED | CUBIC)
+    own = all(_followed(reader, node.args[1:]) for reader in alike)
+    return None if own and of_outputs(layer) else batch_norm
 
 
 def _followed(layer: Node, norm: tuple[Any, ...]) -> bool:

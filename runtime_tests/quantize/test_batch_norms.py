@@ -10,7 +10,7 @@ from torchao.quantization.pt2e import qat_utils
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
 from edgepass.judging import parity
-from edgepass.quantize import recipe
+from edgepass.quantize import norms, recipe
 from runtime_tests.conftest import CONVERTERS_WARN
 
 pytestmark = [pytest.mark.export, CONVERTERS_WARN]
@@ -45,10 +45,11 @@ USES: dict[str, tuple[Forward, int]] = {
     "linear, read elsewhere": (lambda m, x: (y := m.linear(m.conv(x).mean((2, 3)))) + m.flat(y), 0),
     "one layer, two norms": (lambda m, x: m.first(m.conv(x)) - m.second(m.conv(x.flip(-1))), 0),
     "one layer and norm, twice": (twice, 0),
+    "of other channels": (lambda m, x: m.flat(m.linear(m.conv(x).mean(3))), 0),
 }
 
 
-@pytest.mark.parametrize("name", ["static_wi8_ai8", "dynamic_wi8_afp32"])
+@pytest.mark.parametrize("name", ["static_wi8_ai8", "dynamic_wi8_afp32", "fp16"])
 @pytest.mark.parametrize("use", USES)
 def test_the_graph_of_a_recipe_is_the_model_s(use: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
@@ -57,7 +58,7 @@ def test_the_graph_of_a_recipe_is_the_model_s(use: str, name: str, monkeypatch: 
     program = capture(model, (x[0],))
     job = Job(program, recipe.read(name), lambda: [(row,) for row in x])
     monkeypatch.setattr(qat_utils, "_fold_conv_bn_qat_helper", None)  # looks for batch norms in training
-    graph = job.quantised(fold=True)
+    graph = job.realised()
     assert len(graph.graph.find_nodes(op="call_function", target=torch.ops.aten.batch_norm.default)) == left
     with torch.no_grad():
         wanted, given = (torch.stack([module(row) for row in x]).numpy() for module in (model, graph))
@@ -71,3 +72,45 @@ def test_what_is_folded_is_no_product() -> None:
         targets = {str(node.target) for node in capture(model, (x,)).exported.graph.nodes}
         assert "aten.batch_norm.default" in targets
         assert "aten.mul.Tensor" not in targets
+
+
+LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
+    "linear": (nn.Linear(6, 4, bias=False), (2, 6)),
+    "line": (nn.Conv1d(6, 4, 3, groups=2), (1, 6, 7)),
+    "picture": (nn.Conv2d(6, 4, 3, bias=False, padding="same"), (1, 6, 5, 7)),
+    "volume": (nn.Conv3d(6, 4, (1, 2, 3)), (1, 6, 2, 5, 4)),
+    "transposed line": (nn.ConvTranspose1d(6, 4, 3, stride=2), (1, 6, 5)),
+    "transposed picture": (nn.ConvTranspose2d(6, 4, 3, stride=2, groups=2, bias=False), (1, 6, 5, 4)),
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("affine", [False, True])
+def test_before_float16_a_norm_becomes_part_of_its_layer(layer: str, affine: bool) -> None:
+    """W' and b' are exact: what is lost is float32's own error."""
+    made, shape = LAYERS[layer]
+    norm = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}[len(shape)](4, affine=affine)
+    for values in (norm.running_mean, norm.running_var, *norm.parameters()):
+        nn.init.uniform_(values, 0.5, 3)
+    model, x = nn.Sequential(made, norm, nn.ReLU()).eval(), torch.randn(shape)
+    program = capture(model, (x,))
+    graph = norms.fold(Job(program, recipe.read("fp16")).graph(), recipe.read("fp16"))
+    assert not graph.graph.find_nodes(op="call_function", target=norms.BATCH_NORM)
+    with torch.no_grad():
+        assert parity.compare(model(x).numpy(), graph(x).numpy()).sqnr_db > 120
+
+
+def test_a_norm_that_is_kept_in_float32_stays() -> None:
+    model, x = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5)).eval(), torch.randn(1, 3, 7, 11)
+    graph = Job(capture(model, (x,)), recipe.read("fp16").keeping(("1",))).realised()
+    (norm,) = graph.graph.find_nodes(op="call_function", target=norms.BATCH_NORM)
+    assert norm.args[3].meta["val"].dtype == torch.float32
+
+
+def test_a_bias_of_two_layers_stays_the_other_s() -> None:
+    model, x = nn.Sequential(nn.Linear(5, 5), nn.BatchNorm1d(5), nn.Linear(5, 5)), torch.randn(2, 5)
+    model[2].bias = model[0].bias
+    nn.init.uniform_(model[1].running_mean, -1, 1)
+    graph = norms.fold(Job(capture(model.eval(), (x,)), recipe.read("fp16")).graph(), recipe.read("fp16"))
+    with torch.no_grad():
+        assert parity.compare(model(x).numpy(), graph(x).numpy()).sqnr_db > 120
