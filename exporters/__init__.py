@@ -19,7 +19,7 @@ from edgepass.exporters._capture import Program
 from edgepass.exporters._origin import origin
 from edgepass.exporters._quiet import converting
 from edgepass.judging.manifest import Fallback, Varying
-from edgepass.quantize import audit, pt2e, weights
+from edgepass.quantize import audit, pt2e, shares, weights
 from edgepass.quantize.audit import Requested
 from edgepass.quantize.float16 import to_float16
 from edgepass.quantize.nearest import make_int8
@@ -104,7 +104,7 @@ class Job:
             if self.recipe.rounding == "gptq" and self._calibration:
                 round_weights(graph, self.recipe, self._calibration())
             self._prepared = pt2e.prepare(graph, self.recipe, self._calibration() if self._calibration else None)
-        return pt2e.convert(copy.deepcopy(self._prepared), fold=fold)
+        return shares.whole(pt2e.convert(copy.deepcopy(self._prepared), fold=fold))
 
     def realised(self, beyond: frozenset[OpOverload] = frozenset()) -> GraphModule:
         """The program in the number formats of its recipe, as torch itself runs it: what files are expected to give.

@@ -13,18 +13,28 @@ reads leaves the graph and comes back. In the file they are one again (_flatbuff
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
+from edgepass.quantize import weights
+
 ATEN = torch.ops.aten
 ONE_SCALE = {
     ATEN.where.self, ATEN.where.ScalarOther, ATEN.where.ScalarSelf, ATEN.masked_fill.Scalar, ATEN.masked_fill.Tensor,
-    ATEN.maximum.default, ATEN.minimum.default, ATEN.cat.default,
+    ATEN.maximum.default, ATEN.minimum.default, ATEN.clamp.Tensor, ATEN.clamp_min.Tensor, ATEN.clamp_max.Tensor,
+    ATEN.cat.default, ATEN.stack.default, ATEN.hstack.default, ATEN.vstack.default, ATEN.dstack.default,
+    ATEN.column_stack.default, ATEN.block_diag.default, ATEN.constant_pad_nd.default, ATEN.pad.default,
+    ATEN.slice_scatter.default, ATEN.select_scatter.default, ATEN.diagonal_scatter.default,
 }  # fmt: skip
 """What gives the numbers that it reads, which the converter therefore wants all of one scale."""
+MOVES = weights.MOVES | {ATEN.slice.Tensor, ATEN.select.int, ATEN.expand.default, ATEN.flip.default}
+"""Through which it carries int8."""
+PADS: dict[Any, int] = {ATEN.constant_pad_nd.default: 2, ATEN.pad.default: 3}
+"""Where their number stands, which is 0 if nothing else is said; and 0 is in every scale."""
 
 
 @dataclass(kw_only=True)
@@ -95,11 +105,23 @@ def _carried(node: Node) -> list[tuple[Node, list[Node]]]:
     """What `node` reads in int8, and what reads it so, unless it is whole in int8: each with its readers."""
     if node.target not in ONE_SCALE or not _is_real(node):
         return []
+    at = PADS.get(node.target)
+    if at is not None and not (node.args[at] if len(node.args) > at else node.kwargs.get("value")):
+        return []
     read = [source for source in node.all_input_nodes if _is_real(source)]
-    into, out = [s for s in read if _is(s, "dequantize")], [user for user in node.users if _is(user, "quantize")]
+    into, out = (
+        [s for s in read if _is(_moved_from(s), "dequantize")],
+        [user for user in node.users if _is(user, "quantize")],
+    )
     if len(into) == len(read) and len(out) == len(node.users):
         return []
     return [*((source, [node]) for source in into), *([(node, out)] if out else [])]
+
+
+def _moved_from(node: Node) -> Node:
+    while node.target in MOVES:
+        node = node.all_input_nodes[0]
+    return node
 
 
 def _is(node: Node, word: str) -> bool:
