@@ -25,6 +25,7 @@ def validate(
     load: Callable[[str, Metric | None], Task],
     reference: str | None,
     recipe: str | None,
+    method: str = "",
     metric: str | None = None,
     bounds: Gates,
     threads: int = 1,
@@ -40,7 +41,10 @@ def validate(
     So is `max_batch`, up to which the first dimension of the files' inputs may vary.
     A Python file that only the folder names is run when the caller trusts it. Raises InputError when there is no
     reference, and ArtifactError when there is no such file.
+    `method`: of a file with several, the one that the reference is of.
     """
+    if method and _is_output(path):
+        raise InputError(f"{path} is a folder, each of whose files is one method; leave out --method, or name a file")
     made = manifest.read(path) if _is_output(path) else None
     listed = _listed(path, made) if made else [(path, recipe)]
     for file, _ in listed:
@@ -94,7 +98,8 @@ def validate(
             recipe=chosen,
             requested=exporters.requested(target, job) if job and known else [],
             stated=exporters.stated(target, job) if job and known and exact else [],
-            keeps=before.keeps_state if before else _keeps_state(file, task),
+            keeps=before.keeps_state if before else _keeps_state(file, task, method),
+            method=method,
             expected=pipeline.expectations(job)(target) if job and known and before else None,
         )
 
@@ -149,10 +154,11 @@ def _held(
     return replace(again, artifacts=records, reasons=reasons, verdict=gates.worst(outcome))
 
 
-def _keeps_state(file: Path, task: Task) -> bool:
+def _keeps_state(file: Path, task: Task, method: str) -> bool:
     """Whether a file that was made elsewhere keeps the state of the model itself: it takes no more than the model."""
     try:
-        return bool(task.state) and len(_child.inspect(files.runtime_of(file), file).inputs) == len(task.args)
+        contents = _child.inspect(files.runtime_of(file), file, method=method) if task.state else None
+        return contents is not None and len(contents.inputs) == len(task.args)
     except (ArtifactError, MissingExtraError):  # which judging will tell
         return False
 

@@ -2,11 +2,11 @@
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from torch import Tensor
 from torch._ops import OpOverload
@@ -29,17 +29,21 @@ from edgepass.quantize.weights import Array, Stated
 
 LINE = 300
 """Characters of a converter's own message that a sentence carries."""
+ONE = "forward"
+"""The name of a method that is the only one, where its format gives it one."""
 INTERPRETED = re.compile(r"(?:\\n|\s)*While executing %.*", re.DOTALL)
 """What torch.fx's interpreter adds to an error: the node, and where it was traced, which `origin` says by its line."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lowered:
-    """What an exporter found out while it wrote the file."""
+    """What an exporter made of a program, and found out on the way."""
 
     fallbacks: list[Fallback] = field(default_factory=list)
     """Operations that the partitioner declined, with its reason."""
     notes: list[str] = field(default_factory=list)
+    content: Any = None
+    """What the exporter writes, in a form of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +67,7 @@ class KeepsState:
         return ""
 
 
+Made = TypeVar("Made")
 Spares = dict[Scheme, tuple[frozenset[OpOverload], str]]
 Beyond = dict[Scheme, frozenset[OpOverload]]
 
@@ -167,8 +172,16 @@ class Target(Protocol):
     sums_in_halves: bool
     """Whether products of float16 are summed in float16 where the processor can, and not in float32 as torch does."""
     keeps_state: KeepsState
+    methods: bool
+    """Whether a file may hold several, by their names."""
 
-    def export(self, job: Job, path: Path) -> Lowered: ...
+    def lower(self, job: Job) -> Lowered:
+        """Convert a program."""
+        ...
+
+    def write(self, lowered: Mapping[str, Lowered], path: Path) -> None:
+        """Write what was converted: of one method under ONE, or of several under their names, the first by default."""
+        ...
 
 
 def target(name: str) -> Target:
@@ -182,11 +195,38 @@ def export(name: str, job: Job, path: Path) -> Lowered:
     Raises RefusedError when the converter cannot take the model, or not in the memory that is free here,
     UnloadableError where it has no room to be loaded, and OSError where `path` cannot be written.
     """
+    return export_methods(name, {ONE: job}, path)[ONE]
+
+
+def export_methods(name: str, jobs: Mapping[str, Job], path: Path) -> dict[str, Lowered]:
+    """The same of several methods in one file, by their names; the first is what the file does unasked."""
     chosen = target(name)
-    _space.check(name, chosen.space, job.program.exported)
+    if len(jobs) > 1 and not chosen.methods:
+        raise RefusedError(one_method(name))
+    lowered: dict[str, Lowered] = {}
+    for method, job in jobs.items():
+        _space.check(name, chosen.space, job.program.exported)
+        of = f"its method {method}" if len(jobs) > 1 else "the model"
+        lowered[method] = _told(name, job, of, path, lambda job=job: chosen.lower(job))
+    job = next(iter(jobs.values()))
+    _told(name, job, "the model", path, lambda: chosen.write(lowered, path))
+    return {method: replace(made, content=None) for method, made in lowered.items()}
+
+
+def one_method(name: str) -> str:
+    """Why a target's file does not hold several methods."""
+    can = [other for other in catalog.names("targets") if target(other).methods]
+    return (
+        f"{name} cannot hold several methods: its files have one graph, and no name for another; export each method as "
+        f"a model of its own, or name {listed(can)} with --target"
+    )
+
+
+def _told(name: str, job: Job, of: str, path: Path, work: Callable[[], Made]) -> Made:
+    """What `work` gives; whatever else a converter raises is told in a sentence, as of the model or a method, `of`."""
     try:
         with converting():
-            return chosen.export(job, path)
+            return work()
     except EdgepassError:
         raise
     except Exception as error:  # whatever a converter raises for a model that it does not like
@@ -198,7 +238,7 @@ def export(name: str, job: Job, path: Path) -> Lowered:
         why = one_line(INTERPRETED.sub("", str(root)).strip("'"), LINE)
         where = origin(job.program.bare or job.program.exported, str(root))
         raise RefusedError(
-            f"{name} cannot convert the model with {job.recipe.name}{where}: its converter raises {type(root).__name__}"
+            f"{name} cannot convert {of} with {job.recipe.name}{where}: its converter raises {type(root).__name__}"
             f"{why and ': '}{why}; change that part of the model, or name the other targets with --target"
         ) from error
 

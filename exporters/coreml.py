@@ -3,8 +3,9 @@
 A state of Core ML is float16 and begins with zeros. A recipe whose arithmetic is float32 asks for more than that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ least: dict[Scheme, int] = {"weight-only": 10}
 beyond: Beyond = {}
 sums_in_halves = False
 keeps_state = KeepsState(schemes=frozenset({"float16", "static"}), from_zero=True)
+methods = True
 dynamic_batch = None
 space = 1_400_000_000
 
@@ -57,8 +59,8 @@ KEPT = "edgepass: kept in float32"
 """Where an operation came from, as coremltools is told, if that is a module which stays float32."""
 
 
-def export(job: Job, path: Path) -> Lowered:
-    """Write the program of `job` to `path`, a directory as Core ML packages are."""
+def lower(job: Job) -> Lowered:
+    """The program of `job` as a model of coremltools."""
     try:
         import coremltools as ct
         from coremltools.converters.mil.frontend.torch import is_torch_fx_node_supported
@@ -87,10 +89,29 @@ def export(job: Job, path: Path) -> Lowered:
     if job.recipe.scheme == "weight-only":
         model = _int8_weights(model, job.in_float())
     _describe(model, job)
-    model.save(str(path))
-    # For ExecuTorch's profiler; it would be a third of a small package, and no Core ML runtime reads it.
-    (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
-    return Lowered()
+    return Lowered(content=model)
+
+
+def write(lowered: Mapping[str, Lowered], path: Path) -> None:
+    """Write a model to `path`, a directory as Core ML packages are; several as functions of one, for iOS 18 and later.
+
+    coremltools joins packages, whose weights of equal values it then writes once.
+    """
+    import coremltools as ct
+
+    if len(lowered) == 1:
+        (made,) = lowered.values()
+        made.content.save(str(path))
+        # For ExecuTorch's profiler; it would be a third of a small package, and no Core ML runtime reads it.
+        (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
+        return
+    functions = ct.utils.MultiFunctionDescriptor()
+    with TemporaryDirectory() as folder:
+        for number, (name, made) in enumerate(lowered.items()):
+            made.content.save(part := f"{folder}/{number}{suffix}")
+            functions.add_function(part, "main", name)
+        functions.default_function_name = next(iter(lowered))
+        ct.utils.save_multifunction(functions, str(path))
 
 
 def _precision(ct: Any, job: Job, program: ExportedProgram) -> Any:

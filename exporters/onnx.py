@@ -3,8 +3,9 @@
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -30,15 +31,16 @@ least: dict[Scheme, int] = {}
 beyond: Beyond = {"dynamic": frozenset(CONVOLUTIONS - TRANSPOSED)}
 sums_in_halves = False
 keeps_state = KeepsState()
+methods = False
 dynamic_batch = None
 space = 1_500_000_000
 
 
-def export(job: Job, path: Path) -> Lowered:
-    """Write the program of `job` to `path`."""
+def lower(job: Job) -> Lowered:
+    """The program of `job` as a model of onnx."""
     try:
-        import onnx
-        import onnxruntime  # noqa: F401  # a missing one should be said before the work
+        import onnx  # noqa: F401  # a missing one should be said before the work
+        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
         from onnx_ir.passes.common import DeduplicateInitializersPass
     except ImportError as error:
@@ -57,12 +59,19 @@ def export(job: Job, path: Path) -> Lowered:
     DeduplicateInitializersPass(size_limit=sys.maxsize)(converted.model)
     model = converted.model_proto
     if job.recipe.scheme == "dynamic":
-        model = _dynamic(model, path, job.in_float())
+        model = _dynamic(model, job.in_float())
     if job.recipe.scheme == "static":
         _unsigned(model)
     _forget_sources(model)
-    onnx.save_model(model, str(path))
-    return Lowered()
+    return Lowered(content=model)
+
+
+def write(lowered: Mapping[str, Lowered], path: Path) -> None:
+    """Write a model to `path`."""
+    import onnx
+
+    (made,) = lowered.values()
+    onnx.save_model(made.content, str(path))
 
 
 def _formatted(job: Job) -> ExportedProgram:
@@ -152,7 +161,7 @@ def _forget_sources(model: Any) -> None:
     del model.graph.metadata_props[:]
 
 
-def _dynamic(model: Any, path: Path, in_float: Sequence[Array]) -> Any:
+def _dynamic(model: Any, in_float: Sequence[Array]) -> Any:
     """Weights int8, activations quantised as they arrive, by onnxruntime's own quantiser; not what reads `in_float`.
 
     Lookups are left out: it gives the whole of a table one step, which rows of different sizes do not survive.
@@ -163,16 +172,14 @@ def _dynamic(model: Any, path: Path, in_float: Sequence[Array]) -> Any:
 
     # Shapes that the exporter wrote beside values contradict the ones that the quantiser infers.
     del model.graph.value_info[:]
-    staged = path.with_suffix(".dynamic")
-    try:
+    with TemporaryDirectory() as folder:
+        staged = f"{folder}/dynamic.onnx"
         quantize_dynamic(
             model,
-            str(staged),
+            staged,
             nodes_to_exclude=_readers(model, in_float),
             op_types_to_quantize=sorted(IntegerOpsRegistry.keys() - {"Gather", "EmbedLayerNormalization"}),
             weight_type=QuantType.QInt8,
             per_channel=True,
         )
-        return onnx.load(str(staged))
-    finally:
-        staged.unlink(missing_ok=True)
+        return onnx.load(staged)

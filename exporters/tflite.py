@@ -5,7 +5,7 @@ ai-edge-quantizer, which reaches operations (embeddings, say) that a PT2E graph 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from operator import getitem
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch.fx import GraphModule, Node
 
 from edgepass import rewrites
 from edgepass.errors import RefusedError, not_imported
-from edgepass.exporters import Beyond, Job, KeepsState, Lowered, Spares, _apart, _flatbuffer, _resizable
+from edgepass.exporters import Beyond, Job, KeepsState, Lowered, Spares, _apart, _flatbuffer, _resizable, _signatures
 from edgepass.exporters._capture import Program
 from edgepass.exporters._origin import origin
 from edgepass.exporters._quiet import converting
@@ -37,6 +37,7 @@ least: dict[Scheme, int] = {}
 beyond: Beyond = {"dynamic": LOOKUPS | CONVOLUTIONS, "weight-only": LOOKUPS}
 sums_in_halves = False
 keeps_state = KeepsState()
+methods = True
 dynamic_batch = None
 space = 2_800_000_000
 
@@ -53,8 +54,8 @@ MISTAKEN = (
 """Operations that litert-torch 0.10 takes, but not into a file that LiteRT 2.1 runs right."""
 
 
-def export(job: Job, path: Path) -> Lowered:
-    """Write the program of `job` to `path`."""
+def lower(job: Job) -> Lowered:
+    """The program of `job` as the bytes of a file."""
     try:
         import litert_torch  # noqa: F401  # a missing one should be said before the work
     except ImportError as error:
@@ -72,8 +73,13 @@ def export(job: Job, path: Path) -> Lowered:
     notes: list[str] = []
     if job.recipe.scheme not in ("static", "float32"):
         content, notes = _post_training(content, job)
-    path.write_bytes(_flatbuffer.named(content, job.program.inputs, job.program.outputs))
-    return Lowered(notes=notes)
+    return Lowered(notes=notes, content=_flatbuffer.named(content, job.program.inputs, job.program.outputs))
+
+
+def write(lowered: Mapping[str, Lowered], path: Path) -> None:
+    """Write a file to `path`; of several methods, with a signature each."""
+    parts = {name: made.content for name, made in lowered.items()}
+    path.write_bytes(_signatures.together(parts) if len(parts) > 1 else next(iter(parts.values())))
 
 
 def _fixed(graph: GraphModule, args: tuple[Tensor, ...]) -> ExportedProgram:

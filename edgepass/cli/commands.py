@@ -118,6 +118,7 @@ def export(
 )
 @click.option("--trust", is_flag=True, help="Run the Python file that OUT/ says it was made from.")
 @click.option("--recipe", help="What FILE claims to be made by; its default gates and its audit then hold.")
+@options.method
 @click.option(
     "--max-batch",
     type=click.IntRange(2),
@@ -134,6 +135,7 @@ def validate(
     reference: str | None,
     trust: bool,
     recipe: str | None,
+    method: str,
     max_batch: int | None,
     dynamic: tuple[str, ...],
     threads: int,
@@ -150,6 +152,7 @@ def validate(
             load=lambda model, before: options.task(model, rest, steps.say, before),
             reference=reference,
             recipe=recipe,
+            method=method,
             metric=rest["metric"],
             bounds=options.gates(rest),
             threads=threads,
@@ -184,13 +187,14 @@ def benchmark(path: Path, runs: int, threads: int, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@options.method
 @options.as_json
-def inspect(file: Path, as_json: bool) -> None:
+def inspect(file: Path, method: str, as_json: bool) -> None:
     """Show what a file holds: inputs, outputs, weights and their number formats, operations, planned memory."""
     from edgepass.cli import terminal
     from edgepass.describing import inspection
 
-    contents = inspection.inspect(file)
+    contents = inspection.inspect(file, method)
     if as_json:
         printing.json(contents)
     else:

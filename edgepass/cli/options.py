@@ -43,6 +43,9 @@ as_json = click.option(
     "--json", "as_json", is_flag=True, callback=_alone, help="Print the result as JSON, and nothing else, on stdout."
 )
 threads = click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 64), help="Of each runtime.")
+method = click.option(
+    "--method", default="", help="Which method of a FILE that has several. [default: what it runs unasked]"
+)
 overwrite = click.option("--overwrite", is_flag=True, help="Replace the output folder if it exists.")
 
 

@@ -11,9 +11,12 @@ from edgepass.judging.manifest import TensorSpec
 from edgepass.runtimes import Contents, _child
 
 
-def inspect(file: Path) -> Contents:
-    """Read the file in a child process. Raises InputError for an unknown kind, ArtifactError for a broken one."""
-    return _child.inspect(files.runtime_of(file), file)
+def inspect(file: Path, method: str = "") -> Contents:
+    """Read the file, or one of its methods, in a child process.
+
+    Raises InputError for an unknown kind, ArtifactError for a broken file, and for a method that it has not.
+    """
+    return _child.inspect(files.runtime_of(file), file, method=method)
 
 
 def tables(file: Path, contents: Contents) -> list[Table]:
@@ -22,6 +25,7 @@ def tables(file: Path, contents: Contents) -> list[Table]:
     rows = [
         *((f"input {t.name}", tensor(t)) for t in contents.inputs),
         *((f"output {t.name}", tensor(t)) for t in contents.outputs),
+        *([("methods", ", ".join(contents.methods))] if len(contents.methods) > 1 else []),
         ("file", size(files.size(file, contents.beside))),
         ("planned activations", "-" if contents.planned_bytes is None else size(contents.planned_bytes)),
         ("delegated", "-" if contents.delegated_flops is None else f"{percent(contents.delegated_flops)} of the FLOPs"),

@@ -117,3 +117,5 @@ class Candidate:
     fresh: bool = False
     keeps: bool = False
     """Whether it keeps the model's state itself, until it is loaded anew."""
+    method: str = ""
+    """Which method of the file is judged, where it has several."""

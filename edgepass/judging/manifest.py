@@ -422,6 +422,8 @@ class ArtifactRecord:
     """Likewise."""
     keeps_state: bool = False
     """Whether it keeps the model's state itself, until it is loaded anew, and neither takes nor gives it."""
+    method: str = ""
+    """Which method of the file was judged, where it has several; empty for the one that it runs unasked."""
     golden: str | None = None
     """Key prefix of this artifact's outputs in golden.safetensors."""
 

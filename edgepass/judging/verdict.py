@@ -25,13 +25,14 @@ BINS, DECADES = 24, 6
 """Of the histogram of errors, which grow from bin to bin: what matters of an error is its magnitude."""
 
 
-def measure_float(path: Path, runtime: str, standard: Standard) -> Yardstick:
-    """Memory and latency of the float32 file, and what it keeps of the model."""
+def measure_float(path: Path, runtime: str, standard: Standard, method: str = "") -> Yardstick:
+    """Memory and latency of the float32 file, or of a method of it, and what it keeps of the model."""
     rows = standard.rows
     measured = _child.run(
         runtime,
         path,
         [x[rows] for x in standard.samples.inputs],
+        method=method,
         state=standard.state,
         sequence=standard.samples.length,
         keeps=standard.keeps,
@@ -83,6 +84,7 @@ def judge(
         fallbacks=list(candidate.fallbacks),
         notes=list(candidate.notes),
         keeps_state=candidate.keeps,
+        method=candidate.method,
     )
     try:
         # One child does both: importing a runtime can take longer than all the rest.
@@ -91,6 +93,7 @@ def judge(
             candidate.runtime,
             path,
             standard.samples.inputs,
+            method=candidate.method,
             state=standard.state,
             sequence=standard.samples.length,
             keeps=standard.keeps,
@@ -203,7 +206,7 @@ def unjudged(candidate: Candidate, why: str) -> ArtifactRecord:
 
 def _unrun(record: ArtifactRecord, candidate: Candidate, bounds: Gates, why: str) -> ArtifactRecord:
     """The record of a file that only a device can run: judged by what it holds; at best not evaluated."""
-    contents = _child.inspect(candidate.runtime, candidate.path, values=True)
+    contents = _child.inspect(candidate.runtime, candidate.path, method=candidate.method, values=True)
     values = budgets.weight_values(candidate, contents)
     record = replace(
         _holding(record, contents, candidate),

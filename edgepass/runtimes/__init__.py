@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepass import catalog
+from edgepass.errors import ArtifactError
 from edgepass.judging.manifest import Evidence, Fallback, TensorSpec, Weight
 
 Array = NDArray[np.generic]
@@ -46,6 +47,8 @@ class Contents:
     """Names of the other files in its folder that the model consists of."""
     content_sha256: str | None = None
     """Equal for equal models, for a format in which two conversions of one model differ in bytes."""
+    methods: list[str] = field(default_factory=list)
+    """Names of the methods in the file, where it has names for them; the rest is of one of these."""
 
 
 def dequantized(
@@ -68,8 +71,19 @@ def dequantized(
     return shifted.astype(np.float32) * along(scale).astype(np.float32)
 
 
+def method_of(path: Path, asked: str, held: Sequence[str], default: str = "") -> str:
+    """The name of the method `asked` for among those that a file has; `default` where none is.
+
+    Raises ArtifactError where there is no such method.
+    """
+    if asked and asked not in held:
+        there = f"it has {', '.join(held)}" if held else "it has one, which has no name"
+        raise ArtifactError(f"{path} has no method {asked!r}; {there}")
+    return asked or default
+
+
 class Session(Protocol):
-    """A loaded file. `evidence` says what carries it out."""
+    """A loaded file, or one method of it. `evidence` says what carries it out."""
 
     @property
     def evidence(self) -> Evidence: ...
@@ -104,7 +118,11 @@ class Cut(Protocol):
 
 
 class Runtime(Protocol):
-    """What a module of this package offers."""
+    """What a module of this package offers.
+
+    A `method` is one of those that a file of several has, by its name; without one it is the first, or what the format
+    takes without a name.
+    """
 
     extra: str
     """The pip extra that brings it."""
@@ -115,15 +133,15 @@ class Runtime(Protocol):
         """Import what running this file needs, so that none of it counts as the file's memory."""
         ...
 
-    def load(self, path: Path, threads: int) -> Session: ...
+    def load(self, path: Path, threads: int, method: str = "") -> Session: ...
 
-    def inspect(self, path: Path) -> Contents: ...
+    def inspect(self, path: Path, method: str = "") -> Contents: ...
 
     prepare_reading: Callable[[], None] | None
     """Import no more than reading a file needs, in a process that converts nothing; None where `inspect` does so."""
 
-    cut: Callable[[Path, int], Cut] | None
-    """Load a file so that it shows its int8 tensors; None for what shows nothing between its ends."""
+    cut: Callable[[Path, int, str], Cut] | None
+    """Load a method of a file so that it shows its int8 tensors; None for what shows nothing between its ends."""
 
 
 def runtime(name: str) -> Runtime:

@@ -89,6 +89,7 @@ def run(
     path: Path,
     inputs: Sequence[Array],
     *,
+    method: str = "",
     state: Sequence[Array] = (),
     sequence: int | None = None,
     keeps: bool = False,
@@ -104,6 +105,7 @@ def run(
 ) -> Measurement:
     """Run the file over all samples; `inputs` are [samples, *input shape], one per input, in the model's order.
 
+    `method`: which of its methods, where it has several; the first, or what its format runs unasked, without one.
     `state`: what its last inputs begin with, where it keeps state; the samples are then a sequence, in which each call
     is given the last outputs of the one before, and state begins anew after `sequence` calls. Where the file `keeps`
     state itself, it is loaded anew to begin a sequence.
@@ -151,6 +153,7 @@ def run(
             keeps=keeps,
             scales=tuple(scales),
             batches=len(batches),
+            method=method,
         )
         reply = _ask(request, path, folder)
         outputs = load_file(folder / _worker.OUTPUTS)
@@ -182,8 +185,8 @@ def _answer(reply: Reply, number: int, folder: Path) -> list[Array] | str:
     return [stored[key] for key in sorted(stored)]
 
 
-def inspect(runtime: str, path: Path, limits: Limits = Limits(), *, values: bool = False) -> Contents:
-    """What the file holds, with `values` those of its weights too.
+def inspect(runtime: str, path: Path, limits: Limits = Limits(), *, method: str = "", values: bool = False) -> Contents:
+    """What the file holds for one of its methods, with `values` those of its weights too.
 
     Raises ArtifactError, MissingExtraError, UnknownNameError.
     """
@@ -194,6 +197,7 @@ def inspect(runtime: str, path: Path, limits: Limits = Limits(), *, values: bool
         seconds=limits.seconds,
         memory_bytes=limits.memory_bytes,
         contents=values,
+        method=method,
     )
     with TemporaryDirectory(prefix="edgepass-") as name:
         contents = _ask(request, path, Path(name)).contents

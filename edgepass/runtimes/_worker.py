@@ -73,6 +73,8 @@ class Request:
     """Of a run: whether the file keeps state itself, and is loaded anew to begin so."""
     batches: int = 0
     """Of a run: how many more stacks of samples, each of a batch of its own, lie in `BATCH`."""
+    method: str = ""
+    """Which method of the file, where it has several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +167,7 @@ def _run(runtime: Runtime, request: Request, folder: Path) -> Reply:
     samples = [[x[i, ...] for x in inputs] for i in range(len(inputs[0]))]
     runtime.prepare(Path(request.path))
     before = _memory.settle()
-    session = runtime.load(Path(request.path), request.threads)
+    session = runtime.load(Path(request.path), request.threads, request.method)
     first = session([*samples[0], *state])
     peak = max(0, _memory.peak() - before)
     length = request.sequence or len(samples)
@@ -173,7 +175,7 @@ def _run(runtime: Runtime, request: Request, folder: Path) -> Reply:
     def ready(number: int, session: Session) -> Session:
         """The session for the call of that number: of a file that keeps state a new one, where a sequence begins."""
         anew = request.keeps and number % length == 0
-        return runtime.load(Path(request.path), request.threads) if anew else session
+        return runtime.load(Path(request.path), request.threads, request.method) if anew else session
 
     microseconds = _time(session, [*samples[0], *state], request.warmup, request.latency_runs, ready)
     latency = Latency(
@@ -242,8 +244,8 @@ def _steps(runtime: Runtime, request: Request, folder: Path) -> tuple[list[Step]
         return None, f"the file does not run in parts: {first_line(error)}"
 
 
-def _followed(cuts: Callable[[Path, int], Cut], request: Request, folder: Path) -> list[Step]:
-    cut = cuts(Path(request.path), request.threads)
+def _followed(cuts: Callable[[Path, int, str], Cut], request: Request, folder: Path) -> list[Step]:
+    cut = cuts(Path(request.path), request.threads, request.method)
     tensors = [tensor.astype(np.int32, copy=False) for tensor in _arrays(folder / TENSORS)]
     steps, outputs = follow(cut, request.scales, tensors, _arrays(folder / ARGUMENTS))
     save_file({name(i): np.ascontiguousarray(y) for i, y in enumerate(outputs)}, folder / PARTS)
@@ -252,7 +254,7 @@ def _followed(cuts: Callable[[Path, int], Cut], request: Request, folder: Path) 
 
 def _contents(runtime: Runtime, request: Request, folder: Path) -> Contents:
     """What the file holds; the values of its weights go into a file of their own."""
-    contents = runtime.inspect(Path(request.path))
+    contents = runtime.inspect(Path(request.path), request.method)
     if request.contents:
         known = {name(i): np.ascontiguousarray(v) for i, v in enumerate(contents.values) if v is not None}
         save_file(known, folder / WEIGHTS)

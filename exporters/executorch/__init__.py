@@ -4,6 +4,7 @@ Weight-only int8 is refused because the partitioner takes such a graph, loses th
 are wrong by three orders of magnitude (torchao's weight-only configurations, executorch 1.5.1).
 """
 
+from collections.abc import Mapping
 from operator import attrgetter
 from pathlib import Path
 from typing import get_args
@@ -34,6 +35,7 @@ least: dict[Scheme, int] = {}
 beyond: Beyond = {}
 sums_in_halves = True
 keeps_state = KeepsState(schemes=frozenset(get_args(Scheme)))
+methods = True
 dynamic_batch = None
 space = 1_200_000_000
 
@@ -63,8 +65,8 @@ FLOAT32_ONLY = (
 """Operations that stay in float32 under a float16 recipe; `python -m runtime_tests.bench.halves` measures again."""
 
 
-def export(job: Job, path: Path) -> Lowered:
-    """Write the program of `job` to `path`."""
+def lower(job: Job) -> Lowered:
+    """The program of `job`, its parts handed to XNNPACK."""
     try:
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import (
             XnnpackDynamicallyQuantizedPartitioner,
@@ -86,7 +88,12 @@ def export(job: Job, path: Path) -> Lowered:
             program = job.program.keeping(program)
         with _xnnpack.mended():
             edge = _edge.lower(program, REWRITES, partitioners)
-    return _edge.write(edge, path, "XNNPACK", reasons)
+    return _edge.lowered(edge, "XNNPACK", reasons)
+
+
+def write(lowered: Mapping[str, Lowered], path: Path) -> None:
+    """Write programs to `path`, as methods of these names."""
+    _edge.write(lowered, path)
 
 
 def _refuse_volumes(job: Job) -> None:

@@ -1,6 +1,7 @@
 """From a program to a .pte, whichever delegates take its parts."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,20 +76,28 @@ def _known() -> Callable[[Node], bool]:
     return known
 
 
-def write(edge: "EdgeProgramManager", path: Path, backend: str, reasons: Mapping[str, str] | None = None) -> Lowered:
-    """Write the program to `path`.
+def lowered(edge: "EdgeProgramManager", backend: str, reasons: Mapping[str, str] | None = None) -> Lowered:
+    """A lowered program, to be written.
 
     `reasons` says of a node why `backend`'s partitioner declined it; what it does not name, the backend lacks.
     """
-    from executorch.exir import ExecutorchBackendConfig
+    left = _fallbacks(edge.exported_program(), reasons or {}, f"{backend} has no such operation")
+    return Lowered(fallbacks=left, content=edge)
+
+
+def write(methods: Mapping[str, Lowered], path: Path) -> None:
+    """Write lowered programs to `path`, as methods of these names; what delegates hold by a hash they hold once."""
+    from executorch.exir import EdgeProgramManager, ExecutorchBackendConfig
     from executorch.exir.passes.init_mutable_pass import InitializedMutableBufferPass
 
-    fallbacks = _fallbacks(edge.exported_program(), reasons or {}, f"{backend} has no such operation")
-    keeps = edge.exported_program().graph_signature.buffers_to_mutate
+    programs: dict[str, ExportedProgram] = {name: made.content.exported_program() for name, made in methods.items()}
+    edge: EdgeProgramManager = next(iter(methods.values())).content
+    if len(programs) > 1:  # each of which was checked as it was lowered, with the operations that its backend wants
+        edge = EdgeProgramManager(programs, compile_config=replace(edge.compile_config, _check_ir_validity=False))
+    keeps = any(program.graph_signature.buffers_to_mutate for program in programs.values())
     # Without that pass state begins as whatever is in its memory.
     passes: list[Any] = [InitializedMutableBufferPass([_state.INPUT])] if keeps else []
     path.write_bytes(edge.to_executorch(ExecutorchBackendConfig(passes=passes)).buffer)
-    return Lowered(fallbacks=fallbacks)
 
 
 def _fallbacks(program: ExportedProgram, reasons: Mapping[str, str], otherwise: str) -> list[Fallback]:

@@ -1,5 +1,6 @@
 """ExecuTorch with the Core ML delegate, for iPhones: a `.pte` with an ML program inside."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,6 +21,7 @@ least: dict[Scheme, int] = {}
 beyond: Beyond = {}
 sums_in_halves = False
 keeps_state = KeepsState()
+methods = True
 dynamic_batch = "its delegate takes shapes that are listed, not a range of them"
 space = 1_400_000_000
 
@@ -35,8 +37,8 @@ DEBUG = ("executorch_debug_handle_mapping.json", "debug_info.json")
 """For ExecuTorch's profiler, and more than all else in a small file; running it needs neither."""
 
 
-def export(job: Job, path: Path) -> Lowered:
-    """Write the program of `job` to `path`."""
+def lower(job: Job) -> Lowered:
+    """The program of `job`, its parts handed to Core ML."""
     try:
         import coremltools as ct
         from executorch.backends.apple.coreml.compiler import CoreMLBackend
@@ -53,7 +55,12 @@ def export(job: Job, path: Path) -> Lowered:
     for module in edge.exported_program().graph_module.modules():
         if isinstance(module, LoweredBackendModule):
             module._processed_bytes = _lean(module.processed_bytes)
-    return _edge.write(edge, path, "Core ML")
+    return _edge.lowered(edge, "Core ML")
+
+
+def write(lowered: Mapping[str, Lowered], path: Path) -> None:
+    """Write programs to `path`, as methods of these names."""
+    _edge.write(lowered, path)
 
 
 def _lean(payload: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """ExecuTorch with the Vulkan delegate, for GPUs of Android phones: a `.pte`."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,14 +27,15 @@ least: dict[Scheme, int] = {}
 beyond: Beyond = {}
 sums_in_halves = False
 keeps_state = KeepsState()
+methods = True
 dynamic_batch = "its lowering uses a size that varies before it is known (executorch 1.5.1)"
 space = 1_200_000_000
 
 REWRITES = ("attention", "rms_norm", "mean", "activations", "alias")
 
 
-def export(job: Job, path: Path) -> Lowered:
-    """Write the program of `job` to `path`."""
+def lower(job: Job) -> Lowered:
+    """The program of `job`, its parts handed to Vulkan."""
     level = logging.root.level
     try:
         from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
@@ -45,7 +46,12 @@ def export(job: Job, path: Path) -> Lowered:
 
     with _declined() as reasons:
         edge = _edge.lower(_edge.program(job, change=partial(_one_image, job)), REWRITES, [VulkanPartitioner()])
-    return _edge.write(edge, path, "Vulkan", reasons)
+    return _edge.lowered(edge, "Vulkan", reasons)
+
+
+def write(lowered: Mapping[str, Lowered], path: Path) -> None:
+    """Write programs to `path`, as methods of these names."""
+    _edge.write(lowered, path)
 
 
 def _one_image(job: Job, module: GraphModule) -> GraphModule:

@@ -50,28 +50,28 @@ def _without(packages: Sequence[str]) -> Iterator[None]:
             del sys.modules[name]
 
 
-def load(path: Path, threads: int) -> Session:
-    """Load the default function of an ML program.
+def load(path: Path, threads: int, method: str = "") -> Session:
+    """Load a function of an ML program, the default one where none is named.
 
     Raises ArtifactError for a package that is absent, damaged, or not an ML program, and for an operation that the
     reference executor lacks.
     """
     from edgepass.runtimes.coreml._file import open_package
 
-    package = open_package(path)
+    package = open_package(path, method)
     if sys.platform == "darwin":
-        return _Host(path, [i.name for i in package.description.input], [o.name for o in package.description.output])
+        return _Host(package)
     from edgepass.runtimes.coreml._program import Executor
 
     return _Reference(Executor(package, threads))
 
 
-def inspect(path: Path) -> Contents:
-    """What the package holds, read from its bytes."""
+def inspect(path: Path, method: str = "") -> Contents:
+    """What a function of the package holds, read from its bytes."""
     from edgepass.runtimes.coreml._hash import content_sha256
     from edgepass.runtimes.coreml._inspect import inspect as read
 
-    return replace(read(path), content_sha256=content_sha256(path))
+    return replace(read(path, method), content_sha256=content_sha256(path))
 
 
 class _Reference:
@@ -86,11 +86,11 @@ class _Reference:
         return [np.atleast_1d(y) for y in self.executor(inputs)]
 
 
-def cut(path: Path, threads: int) -> Cut:
+def cut(path: Path, threads: int, method: str = "") -> Cut:
     """The program, cut at what its `quantize` operations give, in the reference executor."""
     from edgepass.runtimes.coreml._cut import Cut
 
-    return Cut(path, threads)
+    return Cut(path, threads, method)
 
 
 class _Host:
@@ -98,12 +98,13 @@ class _Host:
 
     evidence: Evidence = "host runtime"
 
-    def __init__(self, path: Path, inputs: list[str], outputs: list[str]) -> None:
+    def __init__(self, package: Any) -> None:
         import coremltools
 
-        self.model = coremltools.models.MLModel(str(path))
-        self.inputs, self.outputs = inputs, outputs
-        self.state = self.model.make_state() if self.model.get_spec().description.state else None
+        held, description = package.methods, package.description
+        self.model = coremltools.models.MLModel(str(package.path), function_name=package.main if held else None)
+        self.inputs, self.outputs = [i.name for i in description.input], [o.name for o in description.output]
+        self.state = self.model.make_state() if description.state else None
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
         wrapped = [np.atleast_1d(x.astype(np.int32) if x.dtype.kind in "iub" else x) for x in inputs]

@@ -16,9 +16,9 @@ from edgepass.runtimes.coreml._program import load_program
 class Cut:
     """The compiled program, run step by step."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, method: str = "") -> None:
         torch.set_num_threads(threads)
-        package = open_package(path)
+        package = open_package(path, method)
         self.program = load_program(package)
         self.features = [feature.name for feature in package.description.input]
         self.outputs = [self.program.outputs[output.name] for output in package.description.output]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepass.errors import ArtifactError, DamagedError, first_line
+from edgepass.runtimes import method_of
 
 _SENTINEL = 0xDEADBEEF
 _METADATA = struct.Struct("<IIQQ")  # MILBlob/Blob/StorageFormat.hpp: sentinel, dtype, size in bytes, offset
@@ -20,20 +21,21 @@ _METADATA = struct.Struct("<IIQQ")  # MILBlob/Blob/StorageFormat.hpp: sentinel, 
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """The specification (a Core ML Model protobuf) and the folder of the weights that it points into."""
+    """The specification (a Core ML Model protobuf), the folder of the weights that it points into, and a function."""
 
     path: Path
     spec: Any
     weights: Path
+    main: str
 
     @property
-    def main(self) -> str:
-        """Name of the function that runs by default."""
-        return self.spec.description.defaultFunctionName or "main"
+    def methods(self) -> list[str]:
+        """Names of the functions, where there are several."""
+        return [function.name for function in self.spec.description.functions]
 
     @property
     def description(self) -> Any:
-        """Inputs, outputs and states of the main function."""
+        """Inputs, outputs and states of the function."""
         for function in self.spec.description.functions:
             if function.name == self.main:
                 return function
@@ -56,8 +58,11 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def open_package(path: Path) -> Package:
-    """Read and check a package. Raises ArtifactError; its weights are looked at but not loaded."""
+def open_package(path: Path, method: str = "") -> Package:
+    """Read and check a package, whose function `method` is asked for, or the default one.
+
+    Raises ArtifactError; its weights are looked at but not loaded.
+    """
     data = path / "Data"
     _refuse_links(path)
     try:
@@ -83,7 +88,9 @@ def open_package(path: Path) -> Package:
             f"{path} holds {'no model' if kind is None else f'a Core ML {kind}'}, not an ML program; "
             "convert it with minimum_deployment_target iOS15 or later"
         )
-    package = Package(path=path, spec=spec, weights=(data / item).parent / "weights")
+    held = [function.name for function in spec.description.functions]
+    main = method_of(path, method, held, spec.description.defaultFunctionName or "main")
+    package = Package(path=path, spec=spec, weights=(data / item).parent / "weights", main=main)
     if package.main not in spec.mlProgram.functions:
         raise DamagedError(f"{path} lacks its function {package.main!r}")
     _check_weights(package)
@@ -105,7 +112,7 @@ def operations(block: Any) -> Iterator[Any]:
 
 
 def kinds(package: Package) -> Counter[str]:
-    """How many operations of each kind the main function holds."""
+    """How many operations of each kind the function holds."""
     return Counter(o.type for o in operations(body(package.spec.mlProgram.functions[package.main])))
 
 

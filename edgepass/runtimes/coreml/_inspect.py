@@ -31,10 +31,15 @@ _STORED = {  # where a compressed constant keeps its elements, by operation
 _FINEST: tuple[Granularity, ...] = ("per-tensor", "per-channel", "per-block")
 
 
-def inspect(path: Path) -> Contents:
-    """Read a package. Memory and flops come from one run on zeros at the default shape; without one, notes say why."""
-    package = open_package(path)
+def inspect(path: Path, method: str = "") -> Contents:
+    """Read a function of a package, the default one where none is named.
+
+    Memory and flops come from one run on zeros at the default shape; without one, notes say why.
+    """
+    package = open_package(path, method)
     notes: list[str] = []
+    if len(package.methods) > 1 and not method:
+        notes.append(f"the package has {len(package.methods)} functions, this is {package.main}")
     planned, flops = None, {}
     try:
         program = load_program(package)
@@ -60,6 +65,7 @@ def inspect(path: Path) -> Contents:
         planned_bytes=planned,
         flops=flops,
         notes=notes,
+        methods=package.methods,
     )
 
 

@@ -117,7 +117,7 @@ class Executor:
 
 
 def load_program(package: Package) -> Program:
-    """Compile the main function of a package.
+    """Compile the function of a package.
 
     Raises ArtifactError when coremltools cannot read it, or for an operation that the executor lacks.
     """
@@ -132,7 +132,7 @@ def load_program(package: Package) -> Program:
 
 
 def read_function(package: Package) -> Any:
-    """The main function in coremltools' representation. Raises ArtifactError when coremltools cannot read it."""
+    """The function in coremltools' representation. Raises ArtifactError when coremltools cannot read it."""
     with quiet():
         from coremltools.converters.mil.frontend.milproto import load
 

@@ -5,7 +5,7 @@ from io import BytesIO
 from pathlib import Path
 
 from edgepass.judging.manifest import Evidence
-from edgepass.runtimes import Array, Contents, Session, _torch
+from edgepass.runtimes import Array, Contents, Session, _torch, method_of
 
 extra = "quantize"
 suffix = ".pt2"
@@ -48,13 +48,15 @@ class _Session:
         return [_torch.array(y) for y in tree_leaves(outputs)]
 
 
-def load(path: Path, threads: int) -> Session:
+def load(path: Path, threads: int, method: str = "") -> Session:
     """Load the program; ArtifactError for an archive that would run code of its own (see `_archive.py`)."""
+    method_of(path, method, ())
     return _Session(path, threads)
 
 
-def inspect(path: Path) -> Contents:
+def inspect(path: Path, method: str = "") -> Contents:
     """Weights and operations of the program. Nothing is planned and nothing is delegated in eager PyTorch."""
     from edgepass.runtimes.eager._archive import inspect as read
 
+    method_of(path, method, ())
     return read(path)

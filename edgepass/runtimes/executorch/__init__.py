@@ -19,7 +19,7 @@ from typing import Any
 
 from edgepass.errors import ArtifactError, DamagedError, RefusedError
 from edgepass.judging.manifest import Evidence
-from edgepass.runtimes import Array, Contents, Cut, Session, _torch
+from edgepass.runtimes import Array, Contents, Cut, Session, _torch, method_of
 from edgepass.runtimes.executorch import _complaints
 
 extra = "executorch"
@@ -71,11 +71,11 @@ class _Session:
             raise ArtifactError(f"{self.path} does not run: {why}; change that part of the model") from None
 
 
-def load(path: Path, threads: int) -> Session:
-    """Load the method `forward`, or the first by name. Half-precision I/O is taken and given as float32.
+def load(path: Path, threads: int, method: str = "") -> Session:
+    """Load a method: `forward`, or the first by name, where none is named. Half-precision I/O is float32 outside.
 
-    Raises DeviceOnlyError for a file with a delegate that nothing here can carry out, and ArtifactError that names the
-    operators which have no kernel.
+    Raises DeviceOnlyError for a method with a delegate that nothing here can carry out, and ArtifactError that names
+    the operators which have no kernel.
     """
     from executorch.extension.pybindings import _C
 
@@ -86,10 +86,11 @@ def load(path: Path, threads: int) -> Session:
     names = sorted(program.get_method_name(i) for i in range(program.num_methods()))
     if not names:
         raise DamagedError(f"{path} holds no method")
+    method = method_of(path, method, names, "forward" if "forward" in names else names[0])
     try:
-        return _Session(path, program, program.load_method("forward" if "forward" in names else names[0]))
+        return _Session(path, program, program.load_method(method))
     except RuntimeError:
-        file = _file.File(path)
+        file = _file.File(path, method)
         if not all(_C._is_available(delegate) for delegate in file.delegates):
             return _reference.load(file, threads)
         if absent := _complaints.without_kernel(file.plan["operators"], _C._get_operator_names()):
@@ -100,14 +101,14 @@ def load(path: Path, threads: int) -> Session:
         raise
 
 
-def inspect(path: Path) -> Contents:
-    """What the program holds, read from its bytes."""
+def inspect(path: Path, method: str = "") -> Contents:
+    """What a method of the program holds, read from its bytes."""
     from edgepass.runtimes.executorch._file import inspect as read
 
-    return read(path)
+    return read(path, method)
 
 
-def cut(path: Path, threads: int) -> Cut:
+def cut(path: Path, threads: int, method: str = "") -> Cut:
     """Raises RefusedError, always; what was tried stands at the top."""
     raise RefusedError(
         "ExecuTorch's delegates show no intermediate values: the event tracer of its runtime has the times of "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgepass.errors import DamagedError
 from edgepass.judging.manifest import Fallback, TensorSpec, Weight
-from edgepass.runtimes import Array, Contents, Held
+from edgepass.runtimes import Array, Contents, Held, method_of
 from edgepass.runtimes.executorch import _coreml, _flatc, _xnnpack
 from edgepass.runtimes.executorch._payload import Payload
 from edgepass.runtimes.executorch._vulkan import payload as _vulkan
@@ -41,8 +41,8 @@ _SCALARS = {
 }
 
 
-def inspect(path: Path) -> Contents:
-    """What the method `forward` (or the first method) holds.
+def inspect(path: Path, method: str = "") -> Contents:
+    """What a method holds: `forward`, or the first by name, where none is named.
 
     Weights outside delegates carry their qualified name when the file keeps it, else `constant N`; those inside XNNPACK
     and Vulkan the name of their data, which is the SHA-256 of their bytes. `planned_bytes` is the sum of the plan's
@@ -50,11 +50,10 @@ def inspect(path: Path) -> Contents:
     bounds.
     Raises ArtifactError when the bytes are no ExecuTorch program.
     """
-    file = File(path)
-    plans = file.program["execution_plan"]
-    plan = file.plan
+    file = File(path, method)
+    names, plan = file.methods, file.plan
     values = plan["values"]
-    notes = [f"the file has {len(plans)} methods, this is {plan['name']}"] if len(plans) > 1 else []
+    notes = [f"the file has {len(names)} methods, this is {plan['name']}"] if len(names) > 1 and not method else []
     if any(v["val"].get("shape_dynamism", "STATIC") != "STATIC" for v in values):
         notes.append("shapes are dynamic; the ones shown, and the planned memory, are upper bounds")
     ops: Counter[str] = Counter()
@@ -95,25 +94,27 @@ def inspect(path: Path) -> Contents:
         ],
         notes=notes,
         content_sha256=content,
+        methods=names,
     )
 
 
 class File:
-    """The program, the plan of its method `forward` (or the first), and the segments behind it.
+    """The program, the plan of one of its methods (`forward`, or the first by name), and the segments behind it.
 
     The layout is that of exir/_serialize/_program.py. Raises ArtifactError when the bytes are no ExecuTorch program.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, method: str = "") -> None:
         self.path = path
         data = path.read_bytes()
         if data[4:6] != b"ET":
             raise DamagedError(f"{path} is not an ExecuTorch program (it lacks the mark ET)")
         self.program: Any = _flatc.decode(data, _flatc.PROGRAM)
-        plans = self.program["execution_plan"]
+        plans: dict[str, Any] = {plan["name"]: plan for plan in self.program["execution_plan"]}
         if not plans:
             raise DamagedError(f"{path} holds no method")
-        self.plan: Any = next((p for p in plans if p["name"] == "forward"), plans[0])
+        self.methods = sorted(plans)
+        self.plan = plans[method_of(path, method, self.methods, "forward" if "forward" in plans else self.methods[0])]
         self.calls: list[Any] = [i for chain in self.plan["chains"] for i in chain["instructions"]]
         self.delegates: list[str] = [delegate["id"] for delegate in self.plan["delegates"]]
         base = int.from_bytes(data[24:32], "little") if data[8:12] == b"eh00" else len(data)
@@ -162,7 +163,7 @@ def _payloads(file: File) -> tuple[list[tuple[str, Payload]], Counter[str]]:
 def _content(file: File, payloads: list[tuple[str, Payload]], weights: list[Held]) -> str | None:
     """Of a file that is delegated whole to a backend whose payloads differ in bytes from one conversion to the next."""
     hashes = [payload.content_sha256 for _, payload in payloads]
-    if weights or not hashes or len(hashes) != len(file.calls) or None in hashes:
+    if weights or len(file.methods) > 1 or not hashes or len(hashes) != len(file.calls) or None in hashes:
         return None
     return hashlib.sha256("".join(map(str, hashes)).encode()).hexdigest()
 

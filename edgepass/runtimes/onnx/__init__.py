@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgepass.judging.manifest import Evidence
-from edgepass.runtimes import Array, Contents, Cut, Session
+from edgepass.runtimes import Array, Contents, Cut, Session, method_of
 
 extra = "onnx"
 suffix = ".onnx"
@@ -56,22 +56,25 @@ class _Session:
         return [y.astype(np.float32) if y.dtype == np.float16 else y for y in outputs]
 
 
-def load(path: Path, threads: int) -> Session:
+def load(path: Path, threads: int, method: str = "") -> Session:
     """Load the graph with the weights beside it, if it keeps them there. Half-precision I/O is given as float32."""
+    method_of(path, method, ())
     return _Session(path, threads)
 
 
-def inspect(path: Path) -> Contents:
+def inspect(path: Path, method: str = "") -> Contents:
     """What the graph holds; `delegated_flops` is None, for onnxruntime's CPU provider runs every operation itself."""
     from edgepass.runtimes.onnx._file import inspect as read
 
+    method_of(path, method, ())
     return read(path)
 
 
-def cut(path: Path, threads: int) -> Cut:
+def cut(path: Path, threads: int, method: str = "") -> Cut:
     """The graph, cut at what its QuantizeLinear give."""
     from edgepass.runtimes.onnx._cut import Cut
 
+    method_of(path, method, ())
     return Cut(path, threads)
 
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from edgepass.errors import DamagedError
 from edgepass.judging.manifest import Evidence
-from edgepass.runtimes import Array, Contents, Cut, Session
-from edgepass.runtimes.tflite import _order
+from edgepass.runtimes import Array, Contents, Cut, Session, method_of
+from edgepass.runtimes.tflite import _graphs, _order
 
 extra = "tflite"
 suffix = ".tflite"
@@ -26,16 +26,23 @@ def prepare(path: Path) -> None:
 class _Session:
     evidence: Evidence = "host runtime"
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, method: str = "") -> None:
         from ai_edge_litert.interpreter import Interpreter
 
         self.interpreter = Interpreter(model_path=str(path), num_threads=threads)
-        self.interpreter.allocate_tensors()
-        self.inputs, self.outputs = self.interpreter.get_input_details(), self.interpreter.get_output_details()
+        runners = {key: self.interpreter.get_signature_runner(key) for key in self.interpreter.get_signature_list()}
+        method_of(path, method, list(runners))
+        self.graph: int = runners[method]._subgraph_index if method else 0
+        # What LiteRT's own signature runner calls: the interpreter itself runs no graph but the first.
+        self.native = self.interpreter._interpreter
+        self.native.AllocateTensors(self.graph)
+        self.inputs, self.outputs = (
+            [self.interpreter._get_tensor_details(index, self.graph) for index in ends]
+            for ends in _graphs.ends(path, self.graph)
+        )
         self.shapes = [tuple(int(n) for n in details["shape"]) for details in self.inputs]
-        for key in self.interpreter.get_signature_list():
-            runner = self.interpreter.get_signature_runner(key)
-            if runner._subgraph_index:  # another graph of the file, which is not the one that runs
+        for runner in runners.values():
+            if runner._subgraph_index != self.graph:
                 continue
             for side, own, named in (
                 ("input", self.inputs, runner.get_input_details()),
@@ -48,42 +55,42 @@ class _Session:
             raise ValueError(f"it takes {len(self.inputs)} inputs, {len(inputs)} were given")
         self._resize([x.shape for x in inputs])
         for x, details in zip(inputs, self.inputs, strict=True):
-            self.interpreter.set_tensor(details["index"], quantize(x, details))
-        self.interpreter.invoke()
-        return [dequantize(self.interpreter.get_tensor(d["index"]), d) for d in self.outputs]
+            self.native.SetTensor(details["index"], quantize(x, details), self.graph)
+        self.native.Invoke(self.graph)
+        return [dequantize(self.native.GetTensor(d["index"], self.graph), d) for d in self.outputs]
 
     def _resize(self, shapes: list[tuple[int, ...]]) -> None:
         """Let the inputs have these shapes, where the file leaves those dimensions open."""
         if shapes == self.shapes:
             return
         for shape, details in zip(shapes, self.inputs, strict=True):
-            self.interpreter.resize_tensor_input(details["index"], list(shape), strict=True)
-        self.interpreter.allocate_tensors()
+            self.native.ResizeInputTensor(details["index"], np.array(shape, np.int32), True, self.graph)
+        self.native.AllocateTensors(self.graph)
         self.shapes = shapes
 
 
-def load(path: Path, threads: int) -> Session:
-    """Load the first subgraph. Integer I/O that carries a scale is quantised and dequantised per call.
+def load(path: Path, threads: int, method: str = "") -> Session:
+    """Load the graph of a signature, or the first. Integer I/O with a scale is quantised and dequantised per call.
 
     Raises DamagedError for what is no TFLite file, and for one whose signature contradicts the order of its graph.
     """
     if path.stat().st_size < 8 or path.read_bytes()[4:8] != b"TFL3":
         raise DamagedError(f"{path} is not a TFLite file (it lacks the mark TFL3)")
-    return _Session(path, threads)
+    return _Session(path, threads, method)
 
 
-def inspect(path: Path) -> Contents:
-    """What the file holds, read from its bytes; which operations the XNNPACK delegate takes, from the interpreter."""
+def inspect(path: Path, method: str = "") -> Contents:
+    """What a signature of the file holds, read from its bytes; what XNNPACK takes, from the interpreter."""
     from edgepass.runtimes.tflite._file import inspect as read
 
-    return read(path)
+    return read(path, method)
 
 
-def cut(path: Path, threads: int) -> Cut:
-    """The first subgraph, cut at its int8 tensors."""
+def cut(path: Path, threads: int, method: str = "") -> Cut:
+    """The graph of a signature, cut at its int8 tensors."""
     from edgepass.runtimes.tflite._cut import Cut
 
-    return Cut(path, threads)
+    return Cut(path, threads, method)
 
 
 def quantize(x: NDArray[Any], details: dict[str, Any]) -> Array:

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgepass.runtimes import Array, Place
 from edgepass.runtimes._cut import reads
-from edgepass.runtimes.tflite import dequantize, quantize
+from edgepass.runtimes.tflite import _graphs, dequantize, quantize
 
 _MOVES = {
     *("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "SLICE", "STRIDED_SLICE", "PAD", "PADV2", "MIRROR_PAD", "TILE"),
@@ -23,10 +23,11 @@ _JOINS = "CONCATENATION"
 class Cut:
     """Two interpreters: one that only shows, and one whose parts are apart."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, method: str = "") -> None:
         from edgepass.runtimes.tflite._file import parse
 
         model, name_of = parse(path)
+        _graphs.foremost(model, _graphs.graph_of(model, path, method))
         model.signatureDefs = None
         graph = model.subgraphs[0]
         tensors: Any = graph.tensors

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgepass.errors import DamagedError
 from edgepass.judging.manifest import Fallback, TensorSpec, Weight
 from edgepass.runtimes import Array, Contents, Held, _arena, dequantized
+from edgepass.runtimes.tflite import _graphs
 
 _MARK = b"TFL3"
 _HYBRID_VERSION = 12  # of FULLY_CONNECTED, the first whose kernels know float input with per-channel weights
@@ -30,11 +31,11 @@ _LAYOUTS = {
 _PACKED = {"INT4": 4, "UINT4": 4, "INT2": 2}  # bits of an element
 
 
-def inspect(path: Path) -> Contents:
-    """What the first subgraph holds, with those it calls.
+def inspect(path: Path, method: str = "") -> Contents:
+    """What the subgraph of a signature holds, with those it calls; of the first one where none is named.
 
     Weights are constants with a scale or a floating type; shape vectors are not. `planned_bytes` is a greedy plan over
-    tensor lifetimes of the first subgraph, as TFLite makes one; weights, also repacked ones, come on top; None when a
+    tensor lifetimes of that subgraph, as TFLite makes one; weights, also repacked ones, come on top; None when a
     shape is dynamic. An operation counts as delegated when the interpreter's default XNNPACK delegate takes it.
     Raises ArtifactError when the bytes are no TFLite model.
     """
@@ -44,17 +45,21 @@ def inspect(path: Path) -> Contents:
     if data[4:8] != _MARK:
         raise DamagedError(f"{path} is not a TFLite file (it lacks the mark TFL3)")
     model = schema.ModelT.InitFromPackedBuf(data, 0)
-    graph = model.subgraphs[0] if model.subgraphs else None
+    number = _graphs.graph_of(model, path, method)
+    graph = model.subgraphs[number] if model.subgraphs else None
     if graph is None or graph.operators is None:
         raise DamagedError(f"{path} holds no graph")
     reader = _Reader(model, data)
+    signatures = list(_graphs.graphs(model))
     notes = reader.notes(graph)
-    held = reader.weights()
+    if len(signatures) > 1 and not method:
+        notes = [f"the file has {len(signatures)} signatures, this is the first", *notes]
+    held = reader.weights(graph)
     flops = [reader.flops(graph, op) for op in graph.operators]
     by_name: Counter[str] = Counter()
     for op, n in zip(graph.operators, flops, strict=True):
         by_name[reader.name(op)] += n
-    delegated, why = _delegated(path, [reader.name(op) for op in graph.operators])
+    delegated, why = _delegated(path, number, [reader.name(op) for op in graph.operators])
     fallbacks, share = Counter[str](), None
     if delegated is None:
         notes.append(why)
@@ -65,8 +70,8 @@ def inspect(path: Path) -> Contents:
         share = sum(n for i, n in enumerate(flops) if i in delegated) / total if total else empty
     return Contents(
         format="tflite",
-        inputs=reader.specs(graph, "inputs"),
-        outputs=reader.specs(graph, "outputs"),
+        inputs=reader.specs(number, "inputs"),
+        outputs=reader.specs(number, "outputs"),
         weights=[weight for weight, _ in held],
         values=[value for _, value in held],
         ops=dict(sorted(reader.count(graph).items())),
@@ -80,6 +85,7 @@ def inspect(path: Path) -> Contents:
             for name, n in sorted(fallbacks.items())
         ],
         notes=notes,
+        methods=signatures,
     )
 
 
@@ -145,9 +151,18 @@ class _Reader:
             case _:
                 return called
 
-    def weights(self) -> list[Held]:
+    def reached(self, graph: Any) -> list[Any]:
+        """The graph, and those that it calls; of a file with one signature, all there are."""
+        if len(self.model.signatureDefs or ()) < 2:
+            return list(self.model.subgraphs)
+        found = [graph]
+        for each in found:  # which grows as it is read
+            found += [g for op in each.operators for g in self.callees(op) if not any(g is known for known in found)]
+        return found
+
+    def weights(self, of: Any) -> list[Held]:
         found: dict[tuple[int, int], Held] = {}
-        for graph in self.model.subgraphs:
+        for graph in self.reached(of):
             layouts = self.layouts(graph)
             for i, tensor in enumerate(graph.tensors):
                 raw = self.raw(tensor)
@@ -218,10 +233,10 @@ class _Reader:
         ]
         return _arena.plan(nodes, [int(i) for i in graph.inputs], [int(i) for i in graph.outputs], sizes)
 
-    def specs(self, graph: Any, side: str) -> list[TensorSpec]:
-        names = {}
+    def specs(self, number: int, side: str) -> list[TensorSpec]:
+        graph, names = self.model.subgraphs[number], {}
         for signature in self.model.signatureDefs or []:
-            if signature.subgraphIndex == 0:
+            if signature.subgraphIndex == number:
                 names = {entry.tensorIndex: _text(entry.name) for entry in getattr(signature, side)}
                 break
         tensors = [(names.get(i, _text(graph.tensors[i].name)), graph.tensors[i]) for i in getattr(graph, side)]
@@ -236,8 +251,6 @@ class _Reader:
 
     def notes(self, graph: Any) -> list[str]:
         notes = []
-        if len(self.model.signatureDefs or []) > 1:
-            notes.append(f"the file has {len(self.model.signatureDefs)} signatures, this is the first")
         old = 0
         for op in graph.operators:
             code = self.model.operatorCodes[op.opcodeIndex]
@@ -257,8 +270,8 @@ class _Reader:
         return notes
 
 
-def _delegated(path: Path, names: Sequence[str]) -> tuple[set[int] | None, str]:
-    """Indices of the operations that the default delegate takes, or None and why that is unknown.
+def _delegated(path: Path, number: int, names: Sequence[str]) -> tuple[set[int] | None, str]:
+    """Indices of the operations of that graph that the default delegate takes, or None and why that is unknown.
 
     The interpreter appends a DELEGATE node per part and keeps the nodes it replaces in the list, so the part is what
     its outputs need, walking back as far as its inputs.
@@ -266,7 +279,8 @@ def _delegated(path: Path, names: Sequence[str]) -> tuple[set[int] | None, str]:
     from ai_edge_litert.interpreter import Interpreter
 
     try:
-        interpreter = Interpreter(model_path=str(path), num_threads=1)
+        given: dict[str, Any] = {"model_content": _graphs.alone(path, number)} if number else {"model_path": str(path)}
+        interpreter = Interpreter(num_threads=1, **given)
         interpreter.allocate_tensors()
         details = interpreter._get_ops_details()
     except Exception as error:  # an operation that this runtime lacks; the rest of the file can be read all the same
