@@ -4,6 +4,7 @@ import copy
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
@@ -199,17 +200,17 @@ def export(name: str, job: Job, path: Path) -> Lowered:
 
 
 def export_methods(name: str, jobs: Mapping[str, Job], path: Path) -> dict[str, Lowered]:
-    """The same of several methods in one file, by their names; the first is what the file does unasked."""
-    chosen = target(name)
-    if len(jobs) > 1 and not chosen.methods:
+    """The same of methods in one file, by their names; where a format runs one unasked, that is the first."""
+    chosen, named = target(name), list(jobs) != [ONE]
+    if named and not chosen.methods:
         raise RefusedError(one_method(name))
     lowered: dict[str, Lowered] = {}
     for method, job in jobs.items():
         _space.check(name, chosen.space, job.program.exported)
-        of = f"its method {method}" if len(jobs) > 1 else "the model"
-        lowered[method] = _told(name, job, of, path, lambda job=job: chosen.lower(job))
+        of = f"its method {method}" if named else "the model"
+        lowered[method] = _told(name, job, of, path, partial(chosen.lower, job))
     job = next(iter(jobs.values()))
-    _told(name, job, "the model", path, lambda: chosen.write(lowered, path))
+    _told(name, job, "the model", path, partial(chosen.write, lowered, path))
     return {method: replace(made, content=None) for method, made in lowered.items()}
 
 
@@ -218,7 +219,7 @@ def one_method(name: str) -> str:
     can = [other for other in catalog.names("targets") if target(other).methods]
     return (
         f"{name} cannot hold several methods: its files have one graph, and no name for another; export each method as "
-        f"a model of its own, or name {listed(can)} with --target"
+        f"a model of its own, or name {' or '.join(can)} with --target"
     )
 
 

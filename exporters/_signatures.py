@@ -10,7 +10,6 @@ from typing import Any
 
 from edgepass.exporters import _flatbuffer
 
-
 CALLS = (
     *("subgraph", "thenSubgraphIndex", "elseSubgraphIndex", "condSubgraphIndex", "bodySubgraphIndex"),
     *("initSubgraphIndex", "decompositionSubgraphIndex", "comparatorSubgraphIndex", "updateComputationSubgraphIndex"),

@@ -99,7 +99,7 @@ def write(lowered: Mapping[str, Lowered], path: Path) -> None:
     """
     import coremltools as ct
 
-    if len(lowered) == 1:
+    if list(lowered) == [exporters.ONE]:
         (made,) = lowered.values()
         made.content.save(str(path))
         # For ExecuTorch's profiler; it would be a third of a small package, and no Core ML runtime reads it.

@@ -17,7 +17,18 @@ from torch.fx import GraphModule, Node
 
 from edgepass import rewrites
 from edgepass.errors import RefusedError, not_imported
-from edgepass.exporters import Beyond, Job, KeepsState, Lowered, Spares, _apart, _flatbuffer, _resizable, _signatures
+from edgepass.exporters import (
+    ONE,
+    Beyond,
+    Job,
+    KeepsState,
+    Lowered,
+    Spares,
+    _apart,
+    _flatbuffer,
+    _resizable,
+    _signatures,
+)
 from edgepass.exporters._capture import Program
 from edgepass.exporters._origin import origin
 from edgepass.exporters._quiet import converting
@@ -79,7 +90,7 @@ def lower(job: Job) -> Lowered:
 def write(lowered: Mapping[str, Lowered], path: Path) -> None:
     """Write a file to `path`; of several methods, with a signature each."""
     parts = {name: made.content for name, made in lowered.items()}
-    path.write_bytes(_signatures.together(parts) if len(parts) > 1 else next(iter(parts.values())))
+    path.write_bytes(parts[ONE] if list(parts) == [ONE] else _signatures.together(parts))
 
 
 def _fixed(graph: GraphModule, args: tuple[Tensor, ...]) -> ExportedProgram:

@@ -146,6 +146,8 @@ def test_a_method_that_is_another_fails(target: str, tmp_path: Path) -> None:
     exporters.export_methods(target, {"a": made[0].job, "b": made[1].job}, path)
     found = [made[0].judged(path, target, method).verdict for method in ("a", "b", "")]
     assert found == ["pass", "fail", "pass"]
+    exporters.export_methods(target, {"a": made[0].job}, path)
+    assert _child.inspect(exporters.target(target).runtime, path).methods == ["a"]
 
 
 class Choosing(nn.Module):
@@ -185,8 +187,9 @@ def test_graphs_that_a_method_calls_are_still_its_own(tmp_path: Path) -> None:
 
 def test_what_a_file_has_not_is_told(tmp_path: Path) -> None:
     made = {trial.name: trial.job for trial in trials("fp32")}
-    with pytest.raises(RefusedError, match=r"onnx cannot hold several methods.*coreml.*tflite.*with --target"):
-        exporters.export_methods("onnx", made, tmp_path / "both.onnx")
+    for some in (made, {"encode": made["encode"]}):
+        with pytest.raises(RefusedError, match=r"onnx cannot hold several methods.*coreml.*tflite.*with --target"):
+            exporters.export_methods("onnx", some, tmp_path / "both.onnx")
     exporters.export_methods("tflite", made, path := tmp_path / "both.tflite")
     with pytest.raises(ArtifactError, match=r"both\.tflite has no method 'other'; it has encode, decode"):
         _child.inspect("tflite", path, method="other")
@@ -194,3 +197,25 @@ def test_what_a_file_has_not_is_told(tmp_path: Path) -> None:
     assert shown.exit_code == 0
     assert "encode, decode" in shown.output
     assert "float32[1, 7]" in shown.output
+
+
+REFERENCE = """
+import torch
+from runtime_tests.exporters.test_methods import Codec, Method, WIDTH
+
+def get_model():
+    torch.manual_seed(0)
+    return Method(Codec(), "decode")
+
+def get_args():
+    return torch.randn(1, WIDTH), torch.randn(1, 7)
+"""
+
+
+def test_a_method_of_a_file_is_validated_against_its_own_reference(tmp_path: Path) -> None:
+    made = {trial.name: trial.job for trial in trials("fp32")}
+    exporters.export_methods("tflite", made, path := tmp_path / "both.tflite")
+    (tmp_path / "decode.py").write_text(REFERENCE)
+    asked = ["validate", str(path), "--reference", f"{tmp_path}/decode.py:get_model", "--recipe", "fp32", "--method"]
+    codes = [CliRunner().invoke(cli, [*asked, method]).exit_code for method in ("decode", "encode")]
+    assert codes == [0, 2]
