@@ -34,7 +34,7 @@ class _Session:
         method_of(path, method, list(runners))
         self.graph: int = runners[method]._subgraph_index if method else 0
         # What LiteRT's own signature runner calls: the interpreter itself runs no graph but the first.
-        self.native = self.interpreter._interpreter
+        self.native: Any = self.interpreter._interpreter
         self.native.AllocateTensors(self.graph)
         self.inputs, self.outputs = (
             [self.interpreter._get_tensor_details(index, self.graph) for index in ends]

@@ -49,7 +49,7 @@ def ends(path: Path, number: int) -> tuple[list[int], list[int]]:
     from ai_edge_litert import schema_py_generated as schema
 
     with path.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as data:
-        graph = schema.Model.GetRootAs(data, 0).Subgraphs(number)
+        graph: Any = schema.Model.GetRootAs(data, 0).Subgraphs(number)
         given, made = range(graph.InputsLength()), range(graph.OutputsLength())
         return [int(graph.Inputs(i)) for i in given], [int(graph.Outputs(i)) for i in made]
 
