@@ -3,7 +3,7 @@
 A state of Core ML is float16 and begins with zeros. A recipe whose arithmetic is float32 asks for more than that.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.export import ExportedProgram
+from torch.fx import Node
 
 from edgepass import exporters, rewrites
 from edgepass.errors import not_imported
@@ -40,7 +41,7 @@ ATEN = torch.ops.aten
 REWRITES = (
     *("rms_norm", "recurrent", "alias", "copies", "windows", "remainders", "log_sigmoid", "pools", "variances"),
     *("ordered", "bounds", "diagonal", "distances", "circular", "reciprocal", "booleans", "wholes", "outgrown"),
-    "gelu_by_tanh",
+    *("gelu_by_tanh", "softplus", "places"),
 )
 MISTAKEN = (
     ATEN.where.ScalarSelf,  # asks the number beside a tensor to be of its type
@@ -48,6 +49,8 @@ MISTAKEN = (
     ATEN.nan_to_num.default,  # scatters nothing where no number is infinite
     ATEN.tile.default,  # asks for as many repeats as dimensions
     *(ATEN.logcumsumexp.default, ATEN._upsample_bilinear2d_aa.default, ATEN._upsample_bilinear2d_aa.vec),
+    *(ATEN.acosh.default, ATEN.asinh.default),  # calls what its builder has not
+    *(ATEN.native_layer_norm.default, ATEN.native_group_norm.default),  # gives the first of three
     ATEN.meshgrid.default,
     ATEN.meshgrid.indexing,
 )
@@ -63,7 +66,6 @@ def lower(job: Job) -> Lowered:
     """The program of `job` as a model of coremltools."""
     try:
         import coremltools as ct
-        from coremltools.converters.mil.frontend.torch import is_torch_fx_node_supported
     except ImportError as error:
         raise not_imported(error, "coremltools", extra) from None
 
@@ -75,17 +77,25 @@ def lower(job: Job) -> Lowered:
     if kept := exporters.keeps_state("coreml", job):
         program = job.program.keeping(program)
         names = names[: len(names) - len(job.program.state)]
-    program = rewrites.simpler(
-        rewrites.apply(program, REWRITES),
-        lambda node: node.target not in MISTAKEN and is_torch_fx_node_supported(node),
-    )
-    model: Any = ct.convert(
-        program,
-        minimum_deployment_target=ct.target.iOS18 if kept else ct.target.iOS17,
-        compute_precision=_precision(ct, job, program),
-        outputs=_outputs(ct, program, names),
-        skip_model_load=True,
-    )
+    program = rewrites.apply(program, REWRITES)
+
+    def converted(knows: Callable[[Node], bool]) -> Any:
+        simpler = rewrites.simpler(program, knows)
+        return ct.convert(
+            simpler,
+            minimum_deployment_target=ct.target.iOS18 if kept else ct.target.iOS17,
+            compute_precision=_precision(ct, job, simpler),
+            outputs=_outputs(ct, simpler, names),
+            skip_model_load=True,
+        )
+
+    try:
+        model = converted(_translated)
+    except Exception as error:  # whatever a translation raises for a call that it does not expect
+        try:
+            model = converted(_elementary)
+        except Exception:
+            raise error from None  # of what the model calls, not of its parts
     if job.recipe.scheme == "weight-only":
         model = _int8_weights(model, job.in_float())
     _describe(model, job)
@@ -112,6 +122,22 @@ def write(lowered: Mapping[str, Lowered], path: Path) -> None:
             functions.add_function(part, "main", name)
         functions.default_function_name = next(iter(lowered))
         ct.utils.save_multifunction(functions, str(path))
+
+
+def _translated(node: Node) -> bool:
+    """Whether coremltools has a translation of the operation, and a right one."""
+    from coremltools.converters.mil.frontend.torch import is_torch_fx_node_supported
+
+    named = str(getattr(node.target, "_opname", ""))
+    if node.target in MISTAKEN or named.endswith("_"):  # `__or__`, which coremltools takes for one in place
+        return False
+    supported: bool = is_torch_fx_node_supported(node)
+    return supported
+
+
+def _elementary(node: Node) -> bool:
+    """Whether it has that of what torch itself takes for elementary, and takes no further apart."""
+    return _translated(node) and not {torch.Tag.core, torch.Tag.view_copy}.isdisjoint(getattr(node.target, "tags", ()))
 
 
 def _precision(ct: Any, job: Job, program: ExportedProgram) -> Any:

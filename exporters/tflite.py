@@ -54,7 +54,8 @@ space = 2_800_000_000
 
 ATEN = torch.ops.aten
 REWRITES = (
-    *("rms_norm", "activations", "expand", "transposed", "slabs", "nearest", "last_windows", "pools", "ordered"),
+    *("rms_norm", "activations", "expand", "transposed", "slabs", "nearest", "places", "last_windows", "pools"),
+    "ordered",
     *("splits", "windows", "floors", "powers"),
 )
 MISTAKEN = (
@@ -72,6 +73,7 @@ def lower(job: Job) -> Lowered:
     except ImportError as error:
         raise not_imported(error, "litert-torch", extra) from None
     _refuse_places(job)
+    _refuse_nothing(job)
     program, static = job.program, job.recipe.scheme == "static"
     if program.varying:
         graph = job.quantised(fold=False) if static else job.graph()
@@ -149,6 +151,19 @@ def _refuse_places(job: Job) -> None:
                 f"tflite cannot convert the model{where}: its converter counts the places of the largest in a volume "
                 "otherwise than torch; ask for the numbers alone, without return_indices, or name the other targets "
                 "with --target"
+            )
+
+
+def _refuse_nothing(job: Job) -> None:
+    """Raise RefusedError for outputs without elements, for which LiteRT 2.1 finds no memory ("Invalid tensor size")."""
+    program = job.program.exported
+    nodes = {node.name: node for node in program.graph.nodes}
+    for name, of in zip(job.program.outputs, program.graph_signature.user_outputs, strict=True):
+        shape = list(nodes[str(of)].meta["val"].shape)
+        if not all(shape):
+            raise RefusedError(
+                f"tflite cannot give the output {name}: it has no elements, of shape {shape}, and LiteRT runs no such "
+                "file; leave it out of what the model returns, or name the other targets with --target"
             )
 
 

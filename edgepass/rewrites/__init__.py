@@ -51,7 +51,10 @@ def _formulas(names: Sequence[str]) -> Table:
     return table
 
 
-OWN = ("elementary", "scans", "scatters", "buckets", "smoothed", "ordered", "windows", "distances", "diagonal")
+OWN = (
+    *("elementary", "scans", "scatters", "buckets", "smoothed", "ordered", "windows", "distances", "diagonal"),
+    *("products", "bags", "repeats", "strides", "batch_statistics"),
+)
 """Rewrites of what torch has no simpler form of, or one that no converter knows."""
 
 
@@ -66,7 +69,12 @@ def simpler(program: ExportedProgram, knows: Callable[[Node], bool]) -> Exported
     Nothing else is taken apart: what a converter does know, it knows better whole. Where one turns into what is not
     known either, the program stays as it is, so that a refusal names what the model calls.
     """
-    formulas: Table = {**decomposition_table, **default_decompositions().materialize(), **own()}
+    formulas: Table = {
+        **decomposition_table,
+        **default_decompositions().materialize(),
+        **_formulas(("alias",)),
+        **own(),
+    }
     made, tried = program, set[OpOverload]()
     while lacking := (_unknown(made, knows) & formulas.keys()) - tried:
         tried |= lacking

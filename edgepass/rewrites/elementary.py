@@ -13,6 +13,8 @@ from torch import Tensor
 from edgepass.rewrites import LEFT_ALONE, Table, constant
 
 aten = torch.ops.aten
+LARGE = 1e9
+"""Beside whose square 1 is nothing."""
 
 
 def exp2(x: Tensor) -> Tensor:
@@ -86,6 +88,36 @@ def rounded(x: Tensor, *, decimals: int) -> Tensor:
     return torch.round(x * factor) / factor if decimals >= 0 else torch.round(x / factor) * factor
 
 
+def acosh(x: Tensor) -> Tensor:
+    """The number above 0 whose hyperbolic cosine is x, as torch.acosh."""
+    y = _floating(x)
+    above = y - constant(1.0, y)
+    return torch.log1p(above + torch.sqrt(above) * torch.sqrt(y + constant(1.0, y)))
+
+
+def asinh(x: Tensor) -> Tensor:
+    """The number whose hyperbolic sine is x, exact near zero too, as torch.asinh."""
+    y = _floating(x).abs()
+    small = y.clamp(max=LARGE)
+    square = small * small
+    size = torch.log1p(small + square / (constant(1.0, y) + torch.sqrt(square + constant(1.0, y))))
+    size = torch.where(y > LARGE, torch.log(y) + constant(math.log(2), y), size)
+    return torch.where(x < 0, -size, size)
+
+
+def erfc(x: Tensor) -> Tensor:
+    """1 - erf(x), as torch.erfc but for its digits below those of 1."""
+    y = _floating(x)
+    return constant(1.0, y) - torch.erf(y)
+
+
+def isclose(x: Tensor, y: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
+    """Whether |x - y| <= atol + rtol · |y|, as torch.isclose."""
+    near = torch.logical_and((x - y).abs() <= atol + (y * rtol).abs(), y.abs() < math.inf)
+    near = torch.logical_or(near, x == y)
+    return torch.logical_or(near, torch.logical_and(x != x, y != y)) if equal_nan else near
+
+
 def rrelu(
     x: Tensor,
     noise: Tensor | None = None,
@@ -115,6 +147,10 @@ TABLE: Table = {
     aten._safe_softmax.default: safe_softmax,
     aten.angle.default: angle,
     aten.logical_xor.default: logical_xor,
+    aten.acosh.default: acosh,
+    aten.asinh.default: asinh,
+    aten.erfc.default: erfc,
+    aten.isclose.default: isclose,
     aten.round.decimals: rounded,
     aten.rrelu.default: rrelu,
 }

@@ -1,16 +1,13 @@
-"""Windows that reach over the end, as windows of what ends where they do; and where the largest of each is.
+"""Windows that reach over the end, as windows of what ends where they do.
 
     before   x ─ max_pool2d(ceil_mode) ─ y           after   x ─ pad(-inf) ─ max_pool2d ─ y
-    before   x ─ max_pool2d_with_indices ─ y, at     after   x ─ pad(-inf) ─ every place in a window ─ stack ─ max ─ y
-                                                                                                     └ argmax ─ at
 
-litert-torch 0.10 keeps the windows that torch leaves out, counts places in another order, and reads a padding that is
-given once as one of rows alone; of a single picture without a batch it makes a transpose that is none.
+litert-torch 0.10 keeps the windows that torch leaves out, and reads a padding that is given once as one of rows alone;
+of a single picture without a batch it makes a transpose that is none.
 """
 
 import math
 from collections.abc import Sequence
-from itertools import product
 from typing import Any
 
 import torch
@@ -35,14 +32,14 @@ class Windows:
         self.last = (self.count - 1) * jump
 
 
-def _windows(x: Tensor, sizes: Any, jumps: Any, edges: Any, steps: Any, over_the_end: bool) -> tuple[Windows, Windows]:
+def windows(x: Tensor, sizes: Any, jumps: Any, edges: Any, steps: Any, over_the_end: bool) -> tuple[Windows, Windows]:
     given = [each(n, 2) for n in (sizes, jumps or sizes, edges, steps)]
     sides = zip(x.shape[-2:], *given, strict=True)  # of [..., H, W]
     rows, columns = (Windows(whole, size, jump, edge, step, over_the_end) for whole, size, jump, edge, step in sides)
     return rows, columns
 
 
-def _varies(x: Tensor) -> bool:
+def varies(x: Tensor) -> bool:
     return any(isinstance(n, torch.SymInt) for n in x.shape[-2:])
 
 
@@ -55,51 +52,12 @@ def max_pool2d(
     ceil_mode: bool = False,
 ) -> Any:
     """The largest in windows of which the last may reach over the end, as torch.nn.functional.max_pool2d."""
-    if not ceil_mode or _varies(x):
+    if not ceil_mode or varies(x):
         return LEFT_ALONE
-    rows, columns = both = _windows(x, kernel, stride, padding, dilation, ceil_mode)
+    rows, columns = both = windows(x, kernel, stride, padding, dilation, ceil_mode)
     padded = functional.pad(x, [*columns.sides, *rows.sides], value=-math.inf)
     sizes, jumps, steps = zip(*((of.size, of.jump, of.step) for of in both), strict=True)
     return functional.max_pool2d(padded, sizes, jumps, 0, steps)
-
-
-def with_places(
-    x: Tensor,
-    kernel: Sequence[int],
-    stride: Sequence[int] = (),
-    padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
-    ceil_mode: bool = False,
-) -> Any:
-    """As torch.nn.functional.max_pool2d(return_indices=True): places in [..., H · W]."""
-    if _varies(x):
-        return LEFT_ALONE
-    rows, columns = _windows(x, kernel, stride, padding, dilation, ceil_mode)
-    padded = functional.pad(x, [*columns.sides, *rows.sides], value=-math.inf)
-    every = aten.slice.Tensor
-    found = []
-    for row, column in product(range(rows.size), range(columns.size)):
-        y = every(padded, -2, row * rows.step, row * rows.step + rows.last + 1, rows.jump)
-        found.append(every(y, -1, column * columns.step, column * columns.step + columns.last + 1, columns.jump))
-    stacked = torch.stack(found, -1)
-    which = stacked.argmax(-1)
-    down = torch.arange(rows.count)[:, None] * rows.jump - rows.edge + which // columns.size * rows.step
-    along = torch.arange(columns.count) * columns.jump - columns.edge + which % columns.size * columns.step
-    return stacked.amax(-1), down * x.shape[-1] + along
-
-
-def with_places_of_rows(
-    x: Tensor,
-    kernel: Sequence[int],
-    stride: Sequence[int] = (),
-    padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
-    ceil_mode: bool = False,
-) -> Any:
-    """As torch.nn.functional.max_pool1d(return_indices=True)."""
-    given = ([1, *kernel], [1, *(stride or kernel)], [0, *padding], [1, *dilation])
-    made = with_places(x.unsqueeze(-2), *given, ceil_mode)
-    return made if made is LEFT_ALONE else tuple(y.squeeze(-2) for y in made)
 
 
 def avg_pool2d(
@@ -116,7 +74,5 @@ def avg_pool2d(
 
 TABLE: Table = {
     aten.max_pool2d.default: max_pool2d,
-    aten.max_pool1d_with_indices.default: with_places_of_rows,
-    aten.max_pool2d_with_indices.default: with_places,
     aten.avg_pool2d.default: avg_pool2d,
 }

@@ -2,16 +2,18 @@
 
     before   x, mask, values ─ masked_scatter ─ y    after   mask ─ cumsum ─ which of the values ─ where(mask) ─ y
     before   x, at, rows ─ index_add ─ y             after   at == 0, 1, ... ─ matmul(rows) ─ (+ x) ─ y
+    before   x, at, rows ─ scatter_reduce ─ y        after   at == 0, 1, ... ─ where(rows) ─ sum, amax, ... ─ y
 
 LiteRT 2.1 does not load what litert-torch 0.10 makes of a sum of scattered rows, and onnxruntime no masked scatter.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from edgepass.rewrites import LEFT_ALONE, Table
+from edgepass.rewrites import LEFT_ALONE, Table, products
 
 aten = torch.ops.aten
 
@@ -45,6 +47,69 @@ def scatter_add(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     return x + torch.nn.functional.pad(sums, beyond)
 
 
+NEUTRAL = {"sum": 0.0, "mean": 0.0, "prod": 1.0, "amax": -math.inf, "amin": math.inf}
+
+
+def scatter_reduce(
+    x: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
+) -> Tensor:
+    """The sum, mean, product or extreme of `x` and what `index` sends there of `source`, as torch.scatter_reduce."""
+    if not x.dim() or not x.is_floating_point() or any(isinstance(n, torch.SymInt) for n in (*x.shape, *index.shape)):
+        return LEFT_ALONE
+    dim %= x.dim()
+    used = source[tuple(slice(size) for size in index.shape)].movedim(dim, 0)
+    there = torch.arange(x.shape[dim]).reshape(-1, *[1] * x.dim()) == index.movedim(dim, 0)
+    beyond = [n for d in reversed(range(x.dim())) for n in (0, 0 if d == dim else x.shape[d] - index.shape[d])]
+    neutral = NEUTRAL[reduce]
+    parts = torch.where(there, used, torch.full((), neutral, dtype=x.dtype))
+    found = {"amax": _largest, "amin": _smallest, "prod": _product}.get(reduce, _sum)(parts).movedim(0, dim)
+    counts = torch.nn.functional.pad(there.to(x.dtype).sum(1).movedim(0, dim), beyond)
+    found = torch.nn.functional.pad(found, beyond, value=neutral)
+    start = x if include_self else torch.where(counts > 0, torch.full((), neutral, dtype=x.dtype), x)
+    match reduce:
+        case "amax":
+            return torch.maximum(start, found)
+        case "amin":
+            return torch.minimum(start, found)
+        case "prod":
+            return start * found
+        case "mean":
+            return (start + found) / (counts + float(include_self)).clamp(min=1)
+    return start + found
+
+
+def _sum(parts: Tensor) -> Tensor:
+    return parts.sum(1)
+
+
+def _largest(parts: Tensor) -> Tensor:
+    return parts.amax(1)
+
+
+def _smallest(parts: Tensor) -> Tensor:
+    return parts.amin(1)
+
+
+def _product(parts: Tensor) -> Tensor:
+    return products.product(parts, 1)
+
+
+def index_reduce(
+    x: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
+) -> Tensor:
+    """The product, mean or extreme of the rows that `index` sends to each of `x`, as torch.index_reduce."""
+    if not x.dim():
+        return LEFT_ALONE
+    shape = [len(index) if d == dim % x.dim() else 1 for d in range(x.dim())]
+    every = index.reshape(shape).expand(source.shape)
+    return scatter_reduce(x, dim, every, source, reduce, include_self=include_self)
+
+
+def scatter_by(x: Tensor, dim: int, index: Tensor, source: Tensor, *, reduce: str) -> Tensor:
+    """As torch.scatter(reduce="add" or "multiply")."""
+    return scatter_reduce(x, dim, index, source, {"add": "sum", "multiply": "prod"}[reduce])
+
+
 def index_put(x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False) -> Tensor:
     """`values` added at places along the first dimensions, as torch.index_put(accumulate=True)."""
     if not accumulate or not x.is_floating_point() or any(at is None or at.dtype == torch.bool for at in indices):
@@ -63,4 +128,7 @@ TABLE: Table = {
     aten.masked_scatter.default: masked_scatter,
     aten.index_add.default: index_add,
     aten.scatter_add.default: scatter_add,
+    aten.scatter_reduce.two: scatter_reduce,
+    aten.index_reduce.default: index_reduce,
+    aten.scatter.reduce: scatter_by,
 }

@@ -326,8 +326,9 @@ def _in_a_process(target: str, names: Sequence[str]) -> list[Cell]:
 @click.option("--target", "targets", multiple=True, type=click.Choice(TARGETS), help="Again for more. [default: all]")
 @click.option("--jobs", default=1, show_default=True, help="Processes at a time.")
 @click.option("--missing", is_flag=True, help="Only what no cell is kept of.")
+@click.option("--not-right", is_flag=True, help="Only what has a cell that is not right.")
 @click.option("--here", is_flag=True, hidden=True, help="In this process, a line of JSON for each cell.")
-def main(names: Sequence[str], targets: Sequence[str], jobs: int, missing: bool, here: bool) -> None:
+def main(names: Sequence[str], targets: Sequence[str], jobs: int, missing: bool, not_right: bool, here: bool) -> None:
     """Measure the operations that are named, or all of them."""
     known = operations()
     if here:
@@ -340,10 +341,16 @@ def main(names: Sequence[str], targets: Sequence[str], jobs: int, missing: bool,
     for cell in read():
         if cell.operation in known:
             kept.setdefault((cell.target, cell.operation), []).append(cell)
+
+    def asked_for(target: str, name: str) -> bool:
+        mine = kept.get((target, name))
+        is_right = mine is not None and all(cell.outcome in ("right", "not captured") for cell in mine)
+        return not (missing and mine is not None) and not (not_right and (mine is None or is_right))
+
     batches = [
         (target, asked[i : i + BATCH])
         for target in targets or TARGETS
-        if (asked := [name for name in names or known if not (missing and (target, name) in kept)])
+        if (asked := [name for name in names or known if asked_for(target, name)])
         for i in range(0, len(asked), BATCH)
     ]
     with ThreadPoolExecutor(jobs) as pool:

@@ -42,6 +42,22 @@ OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "circular": lambda x: functional.pad(x, (2, 3), mode="circular"),
     "clamp": lambda x: torch.clamp(x, x.flip(-1), torch.full_like(x, 0.2)),
     "adaptive_avg_pool3d": lambda x: functional.adaptive_avg_pool3d(x.reshape(1, 2, 2, 2, 4), (1, 2, 3)),
+    "softplus": lambda x: functional.softplus(x, 3, 0.2),
+    "prod": lambda x: x.prod(-1),
+    "asinh": lambda x: torch.asinh(x) + torch.acosh(x.abs() + 1.5) + torch.erfc(x),
+    "isclose": lambda x: torch.isclose(x, x.flip(-1), 0.5).float(),
+    "cdist of another power": lambda x: torch.cdist(x, x.flip(1) + 1, 3),
+    "pdist": lambda x: functional.pdist(x[0]),
+    "scatter_reduce": lambda x: x.scatter_reduce(1, torch.tensor([[[0, 1, 1, 3, 2, 2, 0, 3]] * 4]), x.flip(2), "amax"),
+    "as_strided": lambda x: (x + 0).as_strided((3, 4), (2, 1)),
+    "embedding_bag": lambda x: functional.embedding_bag(
+        torch.tensor([0, 2, 1, 3, 3]), x[0], torch.tensor([0, 2]), mode="max"
+    ),
+    "batch statistics": lambda x: functional.batch_norm(x, None, None, training=True),
+    "dilated": lambda x: functional.max_pool2d(x[None], 2, 1, 0, 2),
+    "places": lambda x: functional.max_pool2d(x, 2, 2, return_indices=True)[0],
+    "adaptive_max_pool2d": lambda x: functional.adaptive_max_pool2d(x, (3, 5)),
+    "mse_loss": lambda x: functional.mse_loss(x, x.flip(-1)),
 }
 """Of [1, 4, 8]; coremltools 9.0 refuses each ("Unsupported fx node"), or what torch makes of it, or gets it wrong."""
 KERNELS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -150,6 +166,17 @@ def test_places_in_volumes_are_refused_by_name(tmp_path: Path) -> None:
     model = nn.MaxPool3d(2, return_indices=True)
     job = Job(capture(model, (torch.randn(1, 2, 4, 4, 4),)), read("fp32"))
     with pytest.raises(RefusedError, match=r"largest in a volume otherwise than torch; ask for the numbers"):
+        exporters.export("tflite", job, tmp_path / "m.tflite")
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch.export, of torch's own pytree
+def test_outputs_without_elements_are_refused_by_name(tmp_path: Path) -> None:
+    class Nothing(nn.Module):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"all": x * 2, "none": x[:0]}
+
+    job = Job(capture(Nothing(), (torch.randn(3, 4),)), read("fp32"))
+    with pytest.raises(RefusedError, match=r"output none: it has no elements, of shape \[0, 4\].*leave it out"):
         exporters.export("tflite", job, tmp_path / "m.tflite")
 
 

@@ -1,5 +1,6 @@
 """Formulas of what converters lack, or get wrong: each gives what torch gives, at awkward sizes."""
 
+import math
 from itertools import product
 from typing import Any
 
@@ -11,17 +12,25 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgepass.rewrites import (
+    bags,
+    batch_statistics,
     buckets,
+    distances,
     elementary,
     floors,
     last_windows,
     nearest,
     ordered,
     outgrown,
+    places,
+    products,
+    repeats,
     scans,
     scatters,
     slabs,
     smoothed,
+    softplus,
+    strides,
     stuffed,
     transposed,
     wholes,
@@ -54,9 +63,10 @@ def test_functions_of_two_numbers_are_torch_s(name: str) -> None:
     same(getattr(elementary, name)(x, y), getattr(torch, name)(x, y))
 
 
-@pytest.mark.parametrize("name", ["exp2", "signbit", "angle"])
+@pytest.mark.parametrize("name", ["exp2", "signbit", "angle", "acosh", "asinh", "erfc"])
 def test_functions_of_one_number_are_torch_s(name: str) -> None:
-    same(getattr(elementary, name)(ODD), getattr(torch, name)(ODD))
+    at = torch.cat([ODD, ODD * 1e-6, ODD * 1e12])
+    same(getattr(elementary, name)(at), getattr(torch, name)(at))
 
 
 @given(x=st.floats(-1000, 1000, width=32), y=st.sampled_from([0.3, -1.5, 2.0, 7.0]), decimals=st.integers(-2, 2))
@@ -103,10 +113,10 @@ def test_what_is_written_at_places_is_torch_s(size: int, alpha: float) -> None:
     same(scatters.index_add(x, 1, at, values, alpha=alpha), x.index_add(1, at, values, alpha=alpha))
     index = torch.randint(size, (2, 5, 3))
     same(scatters.scatter_add(x, 1, index, values), x.scatter_add(1, index, values))
-    places = [torch.tensor([0, 2, -1]), at[:3] - size]
-    same(scatters.index_put(x, places, values[0, :3], True), x.index_put(places, values[0, :3], True))
-    same(scatters.index_put(x, places[:1], values[0, 0], True), x.index_put(places[:1], values[0, 0], True))
-    assert scatters.index_put(x, places, values[0, :3]) is NotImplemented
+    sites = [torch.tensor([0, 2, -1]), at[:3] - size]
+    same(scatters.index_put(x, sites, values[0, :3], True), x.index_put(sites, values[0, :3], True))
+    same(scatters.index_put(x, sites[:1], values[0, 0], True), x.index_put(sites[:1], values[0, 0], True))
+    assert scatters.index_put(x, sites, values[0, :3]) is NotImplemented
 
 
 @given(sizes=st.tuples(*[st.integers(1, 13)] * 3), to=st.tuples(*[st.integers(1, 21)] * 3), dims=st.integers(1, 3))
@@ -165,6 +175,69 @@ def test_convolutions_in_other_forms_are_torch_s(groups: int, stride: int, paddi
             assert dims < 3 or stuffed.TABLE[operation](x, weight) is not NotImplemented
 
 
+@pytest.mark.filterwarnings("ignore:index_reduce|The reduce argument:UserWarning")  # torch, that they may change
+@given(size=SIZES, dim=st.integers(-2, 1), include_self=st.booleans())
+def test_what_is_reduced_at_places_is_torch_s(size: int, dim: int, include_self: bool) -> None:
+    x, source = torch.randn(7, size), torch.randn(7, size)
+    index = torch.randint(min(size, 7), (3, size))
+    for reduce in scatters.NEUTRAL:
+        made = scatters.scatter_reduce(x, dim, index, source, reduce, include_self=include_self)
+        same(made, x.scatter_reduce(dim, index, source, reduce, include_self=include_self))
+    along = torch.arange(x.shape[dim]) // 2
+    for reduce in ("mean", "prod", "amax", "amin"):
+        made = scatters.index_reduce(x, dim, along, source, reduce, include_self=include_self)
+        same(made, x.index_reduce(dim, along, source, reduce, include_self=include_self))
+    for reduce in ("add", "multiply"):
+        made = scatters.scatter_by(x, dim, index, torch.full_like(x, 2), reduce=reduce)
+        same(made, x.scatter(dim, index, torch.full_like(x, 2), reduce=reduce))
+
+
+@given(size=SIZES, dim=st.integers(-2, 1), keepdim=st.booleans())
+def test_products_are_torch_s(size: int, dim: int, keepdim: bool) -> None:
+    x = torch.randn(size, 3) * 2
+    same(products.product(x, dim, keepdim), x.prod(dim, keepdim))
+    same(products.product(x.int(), dim, keepdim), x.int().prod(dim, keepdim))
+    same(products.product_of_all(x[:13]), x[:13].prod())
+
+
+@given(mode=st.integers(0, 2), padding=st.sampled_from([None, 3]), ends=st.booleans())
+def test_bags_of_rows_are_torch_s(mode: int, padding: int | None, ends: bool) -> None:
+    rows, at = torch.randn(10, 4), torch.randint(10, (9,))
+    offsets = torch.tensor([0, 2, 2, 6] + [9] * ends)
+    weights = torch.randn(9) if mode == bags.SUM else None
+    given_ = (rows, at, offsets, False, mode, False, weights, ends, padding)
+    same(bags.embedding_bag(*given_)[0], torch.embedding_bag(*given_)[0])
+
+
+@given(size=SIZES, beta=st.sampled_from([1.0, 3.0]), threshold=st.sampled_from([0.2, 5.0]))
+def test_what_few_converters_know_is_torch_s(size: int, beta: float, threshold: float) -> None:
+    x = torch.randn(2, size, 6, 3)
+    same(softplus.softplus(x, beta, threshold), functional.softplus(x, beta, threshold))
+    assert softplus.softplus(x) is NotImplemented
+    times = torch.randint(4, (size,))
+    same(repeats.repeat_interleave(times, output_size=int(times.sum())), torch.repeat_interleave(times))
+    same(strides.as_strided(x, (3, 4), (2, 5), 1), x.as_strided((3, 4), (2, 5), 1))
+    assert strides.as_strided(x.transpose(0, 3), (1,), (1,)) is NotImplemented
+    near = torch.where(x > 0, x, x * 1.001)
+    same(elementary.isclose(x, near, 1e-4), torch.isclose(x, near, 1e-4))
+    same(
+        batch_statistics.layer_norm(x, [6, 3], x[0, 0], None, 1e-5),
+        ATEN.native_layer_norm(x, [6, 3], x[0, 0], None, 1e-5),
+    )
+    given_ = (x, None, x[0, :, 0, 0].clone(), 2, size, 18, size, 1e-3)
+    same(batch_statistics.group_norm(*given_), ATEN.native_group_norm(*given_))
+    made = batch_statistics.of_the_batch(x, None, None, True, 0.1, 1e-3)
+    same(made, ATEN._native_batch_norm_legit.no_stats(x, None, None, True, 0.1, 1e-3))
+
+
+@given(rows=SIZES, p=st.sampled_from([0.0, 1.0, 2.0, 3.0, math.inf]))
+def test_distances_of_all_powers_are_torch_s(rows: int, p: float) -> None:
+    x, y = torch.randn(2, rows, 3), torch.randn(2, 5, 3)
+    same(distances.cdist(x, y, p), torch.cdist(x, y, p))
+    if rows > 1:
+        same(distances.pdist(x[0], p), torch.pdist(x[0], p))
+
+
 WINDOWS = [*product((2, 3), (1, 2, 3), (0, 1), (1, 2), (5, 6, 8))]
 
 
@@ -173,14 +246,16 @@ def test_the_last_windows_are_torch_s(size: int, stride: int, padding: int, dila
     x, given_ = torch.randn(1, 2, side, side + 1), ([size], [stride], [padding], [dilation])
     for over_the_end in (False, True):
         right = functional.max_pool2d(x, size, stride, padding, dilation, over_the_end, return_indices=True)
-        same(last_windows.with_places(x, *given_, over_the_end), right)
+        same(places.with_places(x, *given_, over_the_end), right)
         in_rows = functional.max_pool1d(x[0], size, stride, padding, dilation, over_the_end, return_indices=True)
-        same(last_windows.with_places_of_rows(x[0], *given_, over_the_end), in_rows)
+        same(places.with_places_of_rows(x[0], *given_, over_the_end), in_rows)
         made = last_windows.max_pool2d(x, *given_, over_the_end)
         if over_the_end:
             same(made, right[0])
         else:
             assert made is NotImplemented
+        if dilation > 1:
+            same(places.dilated(x, *given_, over_the_end), right[0])
     same(last_windows.avg_pool2d(x, *given_[:3]), functional.avg_pool2d(x, size, stride, padding))
 
 

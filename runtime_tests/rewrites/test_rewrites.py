@@ -150,19 +150,13 @@ def test_distances_are_torch_s(rows: int, width: int, p: float) -> None:
     x, y = tokens(2, rows, width), tokens(2, 3, width)
     torch.testing.assert_close(distances.dist(x[:, :1], y[:, :1], p), torch.dist(x[:, :1], y[:, :1], p))
     made = distances.cdist(x, y, p)
-    if p == 3:
-        assert made is NotImplemented
-    else:
-        torch.testing.assert_close(made, torch.cdist(x, y, p))
+    torch.testing.assert_close(made, torch.cdist(x, y, p))
 
 
 @given(sides=st.tuples(*[st.sampled_from([1, 2, 4, 6])] * 2), parts=st.tuples(*[st.integers(1, 3)] * 2))
 def test_largest_of_parts_are_torch_s(sides: tuple[int, int], parts: tuple[int, int]) -> None:
     x = tokens(2, 3, *sides)
     made = pools.adaptive_max_pool2d(x, parts)
-    if any(side % part for side, part in zip(sides, parts, strict=True)):
-        assert made is NotImplemented
-        return
     torch.testing.assert_close(made, functional.adaptive_max_pool2d(x, parts, return_indices=True), rtol=0, atol=0)
     row = functional.adaptive_max_pool1d(x[..., 0, :], parts[1], return_indices=True)
     torch.testing.assert_close(pools.adaptive_max_pool1d(x[..., 0, :], parts[1:]), row, rtol=0, atol=0)
