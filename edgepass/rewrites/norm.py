@@ -58,7 +58,7 @@ def rms_norm(
 def _eps(eps: float, x: Tensor) -> Tensor:
     """[1], and never 0 where it is not: BERT's 1e-12 is 0 in float16, and a row of zeros was no number."""
     number = torch.finfo(x.dtype)
-    return constant(max(eps, number.smallest_normal * number.eps) if eps else eps, x)
+    return constant(max(eps, number.smallest_normal * number.eps) if eps > 0 else eps, x)
 
 
 def _flat(x: Tensor | None) -> Tensor | None:

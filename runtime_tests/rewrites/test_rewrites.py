@@ -59,6 +59,8 @@ def test_norms_are_torch_s(width: int, affine: bool) -> None:
     w, b = (weight, bias) if affine else (None, None)
     torch.testing.assert_close(norm.layer_norm(x, [width], w, b), functional.layer_norm(x, [width], w, b))
     torch.testing.assert_close(norm.rms_norm(x, [width], w), functional.rms_norm(x, [width], w, rewrites.EPS))
+    if width > 2:
+        torch.testing.assert_close(norm.layer_norm(x, [width], eps=-0.01), functional.layer_norm(x, [width], eps=-0.01))
 
 
 @pytest.mark.parametrize("formula", [norm.rms_norm, rms_norm.rms_norm])
