@@ -13,6 +13,7 @@ reads leaves the graph and comes back. In the file they are one again (_flatbuff
 """
 
 from dataclasses import dataclass, field
+from operator import getitem
 from typing import Any
 
 import torch
@@ -31,7 +32,10 @@ ONE_SCALE = {
     ATEN.slice_scatter.default, ATEN.select_scatter.default, ATEN.diagonal_scatter.default,
 }  # fmt: skip
 """What gives the numbers that it reads, which the converter therefore wants all of one scale."""
-MOVES = weights.MOVES | {ATEN.slice.Tensor, ATEN.select.int, ATEN.expand.default, ATEN.flip.default}
+MOVES = weights.MOVES | {
+    ATEN.slice.Tensor, ATEN.select.int, ATEN.expand.default, ATEN.flip.default, ATEN.unbind.int, ATEN.chunk.default,
+    ATEN.split.Tensor, ATEN.split_with_sizes.default, getitem,
+}  # fmt: skip
 """Through which it carries int8."""
 PADS: dict[Any, int] = {ATEN.constant_pad_nd.default: 2, ATEN.pad.default: 3}
 """Where their number stands, which is 0 if nothing else is said; and 0 is in every scale."""

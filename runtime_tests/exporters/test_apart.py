@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.export, CONVERTERS_WARN]
 JOINTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "stack": lambda h, x: torch.stack([-h, h], -1),
     "moved and stacked": lambda h, x: torch.stack([h.reshape(1, 7, 5), 90 * x.reshape(1, 7, 5)], -1),
+    "parted and stacked": lambda h, x: torch.stack([h.unbind(1)[1], 90 * x[:, 1]], -1),
     "hstack": lambda h, x: torch.hstack([-h, h]),
     "vstack": lambda h, x: torch.vstack([-h, h]),
     "dstack": lambda h, x: torch.dstack([-h, h]),
