@@ -20,7 +20,7 @@ from edgepass.exporters._capture import Program
 from edgepass.exporters._origin import origin
 from edgepass.exporters._quiet import converting
 from edgepass.judging.manifest import Fallback, Varying
-from edgepass.quantize import audit, pt2e, shares, weights
+from edgepass.quantize import audit, pt2e, shares, tables, weights
 from edgepass.quantize.audit import Requested
 from edgepass.quantize.float16 import to_float16
 from edgepass.quantize.nearest import make_int8
@@ -110,7 +110,9 @@ class Job:
             if self.recipe.rounding == "gptq" and self._calibration:
                 round_weights(graph, self.recipe, self._calibration())
             self._prepared = pt2e.prepare(graph, self.recipe, self._calibration() if self._calibration else None)
-        return shares.whole(pt2e.convert(copy.deepcopy(self._prepared), fold=fold))
+        converted = shares.whole(pt2e.convert(copy.deepcopy(self._prepared), fold=fold))
+        tables.in_int8(converted, self.recipe)
+        return converted
 
     def realised(self, beyond: frozenset[OpOverload] = frozenset()) -> GraphModule:
         """The program in the number formats of its recipe, as torch itself runs it: what files are expected to give.
@@ -274,7 +276,9 @@ def stated(name: str, job: Job) -> list[Stated]:
     if job.recipe.scheme == "static" and not job.calibrated:
         return []
     with converting():
-        return job.weights(of_graph=job.recipe.scheme not in target(name).quantizes)
+        found = job.weights(of_graph=job.recipe.scheme not in target(name).quantizes)
+    spared, _ = target(name).spares.get(job.recipe.scheme, (frozenset(), ""))
+    return [w for w in found if not (spared >= pt2e.LOOKUPS and w.name.endswith(tables.STEPS))]
 
 
 def spared(name: str, job: Job) -> list[str]:

@@ -171,6 +171,8 @@ def _reason(node: Node, recipe: Recipe, spared: Collection[OpOverload], why: str
         return ""
     if node.target in TRANSPOSED and recipe.scheme != "weight-only" and _groups(node) > 1:
         return GROUPED
+    if node.target is ATEN.embedding.default and recipe.scheme == "static":
+        return ""  # `tables` does
     return next((said for operations, said in FLOAT_IN_INT8.items() if node.target in operations), "")
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from edgepass.quantize import tables
 from edgepass.quantize.pt2e import ATEN, CONVOLUTIONS, PRODUCTS, module_path
 from edgepass.quantize.recipe import Recipe
 
@@ -45,12 +46,14 @@ class Stated:
     `forms`: its values, those times what follows, these times what comes before, and all of them mirrored.
     `quantised`: what the recipe's own graph computes with; None where that leaves the weight as it is, or where a
     converter quantises by itself.
+    `rows`: the integers of a table, which stand for themselves in a file; their steps are another constant there.
     """
 
     name: str
     layout: str
     forms: tuple[Array, ...]
     quantised: Array | None = None
+    rows: Array | None = None
 
 
 def stated(module: GraphModule) -> list[Stated]:
@@ -76,14 +79,28 @@ def stated(module: GraphModule) -> list[Stated]:
 
 
 def quantised(weights: Sequence[Stated], module: GraphModule) -> list[Stated]:
-    """The same with what `module` computes with: the graph of a recipe, its weights not folded."""
+    """The same with what `module` computes with: the graph of a recipe, its weights not folded.
+
+    The steps of a table's rows are a weight of their own.
+    """
     values: dict[str, Array] = {}
-    for _, weight, _ in _read(module):
+    rows: dict[str, Array] = {}
+    steps: list[Stated] = []
+    for _, weight, layout in _read(module):
+        name, value = _constant(module, weight)
+        if value is None:
+            continue
         if "dequantize" in str(weight.target):
-            name, value = _constant(module, weight)
-            if value is not None:
-                values.setdefault(name, _array(value))
-    return [replace(weight, quantised=values.get(weight.name)) for weight in weights]
+            values.setdefault(name, _array(value))
+        elif name.endswith(tables.ROWS):
+            rows[name.removesuffix(tables.ROWS)] = _array(value)
+        elif name.endswith(tables.STEPS):
+            steps.append(Stated(name=name, layout=layout, forms=(_array(value),)))
+    for table in steps:
+        name = table.name.removesuffix(tables.STEPS)
+        values.setdefault(name, rows[name] * table.forms[0])
+    made = (replace(weight, quantised=values.get(weight.name), rows=rows.get(weight.name)) for weight in weights)
+    return [*made, *steps]
 
 
 def in_float(module: GraphModule, recipe: Recipe) -> list[Array]:

@@ -84,7 +84,13 @@ def _agrees(want: Stated, found: _Found) -> bool:
 
 def _pairs(want: Stated, found: _Found, *, any_order: bool = False) -> Iterator[tuple[Floats, Floats, Floats]]:
     """Each form of the graph's weight beside the file's, in each order that the file may have it in, and the bound."""
-    forms = [want.quantised] if want.quantised is not None and _is_integer(found) else want.forms
+    forms = want.forms
+    if want.rows is not None and _is_integer(found) and found.weight.granularity is None:
+        forms = (want.rows,)
+    elif want.quantised is not None and _is_integer(found):
+        forms = (want.quantised,)
+    elif want.quantised is not None and want.rows is not None:
+        forms = (*forms, want.quantised)  # a target that takes no such table holds what it stands for
     for folded, form in enumerate(forms):
         bound = _bound(form, want, found, FLOAT16 * (FOLDED if folded else 1))
         letters = found.weight.layout

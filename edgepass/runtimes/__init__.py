@@ -82,6 +82,11 @@ def method_of(path: Path, asked: str, held: Sequence[str], default: str = "") ->
     return asked or default
 
 
+def plain(numbers: NDArray[Any]) -> NDArray[np.float32] | None:
+    """What numbers without a scale stand for: themselves, where they are fractions or int8; None of what may count."""
+    return numbers.astype(np.float32) if numbers.dtype.kind == "f" or numbers.dtype == np.int8 else None
+
+
 class Session(Protocol):
     """A loaded file, or one method of it. `evidence` says what carries it out."""
 

@@ -13,6 +13,8 @@ from edgepass.errors import RefusedError, not_imported
 from edgepass.exporters import Beyond, Job, KeepsState, Lowered, Spares
 from edgepass.exporters.executorch import _edge
 from edgepass.exporters.executorch._images import as_images
+from edgepass.quantize import tables
+from edgepass.quantize.pt2e import LOOKUPS
 from edgepass.quantize.recipe import Scheme
 
 extra = "executorch"
@@ -21,7 +23,7 @@ suffix = ".vulkan.pte"
 refuses: dict[Scheme, tuple[str, str]] = {
     "dynamic": ("its kernels find ranges at run time only beside int4 weights", "weight_only_wi8_afp32")
 }
-spares: Spares = {}
+spares: Spares = {"static": (LOOKUPS, "its delegate takes no table in int8, and would be cut in two by one")}
 quantizes: frozenset[Scheme] = frozenset()
 least: dict[Scheme, int] = {}
 beyond: Beyond = {}
@@ -60,6 +62,7 @@ def _one_image(job: Job, module: GraphModule) -> GraphModule:
     Raises RefusedError where int8 ones cannot: the partitioner would take them all the same.
     """
     int8 = job.recipe.scheme == "static"
+    tables.in_float(module)
     as_images(module, sequences=int8)
     if int8 and any(node.target == torch.ops.aten.conv2d.default and _several(node) for node in module.graph.nodes):
         raise RefusedError(

@@ -62,7 +62,6 @@ def test_what_stays_in_float_is_named_with_the_reason() -> None:
         "up.weight": "a transposed convolution in groups",
         "cube.weight": "a convolution over three dimensions",
         "heads": "a product with a matrix for each member of a batch",
-        "table.weight": "a lookup",
         "lstm.weight_ih_l0": "a recurrent layer",
         "lstm.weight_hh_l0": "a recurrent layer",
         "kept.weight": "kept in float32 by the recipe or the model",

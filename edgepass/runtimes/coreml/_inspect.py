@@ -70,9 +70,9 @@ def inspect(path: Path, method: str = "") -> Contents:
 
 
 def weights(function: Any) -> Iterator[Held]:
-    """Every constant of more than one element that is a float, or integers that stand for floats.
+    """Every constant of more than one element that is a float, int8, or integers that stand for floats.
 
-    Integer vectors that are arguments (shapes, axes) are no weights.
+    Other integers are arguments (shapes, axes) and no weights.
     """
     from coremltools.converters.mil.mil import types
 
@@ -81,10 +81,9 @@ def weights(function: Any) -> Iterator[Held]:
         consumers = [c for v in op.outputs for c in v.child_ops]
         if any(c.op_type.startswith("constexpr_") for c in consumers):
             continue
-        floats = (
-            op.op_type == "const" and types.is_tensor(op.outputs[0].sym_type) and types.is_float(op.outputs[0].dtype)
-        )
-        if not (floats or integers or op.op_type.startswith("constexpr_")):
+        tensor = op.op_type == "const" and types.is_tensor(op.outputs[0].sym_type)
+        numbers = tensor and (types.is_float(op.outputs[0].dtype) or op.outputs[0].dtype is types.int8)
+        if not (numbers or integers or op.op_type.startswith("constexpr_")):
             continue
         value = decompress(op.outputs[0])
         if value is None or value.size <= 1:

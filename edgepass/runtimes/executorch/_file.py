@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgepass.errors import DamagedError
 from edgepass.judging.manifest import Fallback, TensorSpec, Weight
-from edgepass.runtimes import Array, Contents, Held, method_of
+from edgepass.runtimes import Array, Contents, Held, method_of, plain
 from edgepass.runtimes.executorch import _coreml, _flatc, _xnnpack
 from edgepass.runtimes.executorch._payload import Payload
 from edgepass.runtimes.executorch._vulkan import payload as _vulkan
@@ -214,9 +214,9 @@ def _constants(file: File, values: Sequence[Any], layouts: Mapping[int, str]) ->
         raw: NDArray[Any] = np.frombuffer(file.constant(index)[: math.prod(shape) * storage.itemsize], storage)
         name = info.get("fully_qualified_name") or f"constant {index}"
         dense = (raw.astype(np.uint32) << 16).view("f4") if kind == "bfloat16" else raw
-        floats = dense.dtype.kind == "f" and dense.size == math.prod(shape)
+        numbers = plain(dense.reshape(shape)) if dense.size == math.prod(shape) else None
         weight = Weight(name=name, shape=shape, dtype=kind, zeros=float(np.mean(raw == 0)), layout=layouts.get(number))
-        held[index] = weight, dense.astype(np.float32).reshape(shape) if floats else None
+        held[index] = weight, numbers
     return list(held.values())
 
 

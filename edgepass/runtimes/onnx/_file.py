@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgepass.errors import DamagedError
 from edgepass.judging.manifest import TensorSpec, Weight
-from edgepass.runtimes import Array, Contents, Held, _arena, dequantized
+from edgepass.runtimes import Array, Contents, Held, _arena, dequantized, plain
 from edgepass.runtimes.onnx import _external
 
 _NAMES = {"float": "float32", "double": "float64"}
@@ -110,8 +110,7 @@ class _Graph:
         raw: NDArray[Any] = numpy_helper.to_array(tensor)
         dtype, shape = _dtype(tensor.data_type), tuple(tensor.dims)
         if node is None:
-            known = raw.astype(np.float32) if raw.dtype.kind == "f" else None
-            return Weight(name=name, shape=shape, dtype=dtype, zeros=float(np.mean(raw == 0))), known
+            return Weight(name=name, shape=shape, dtype=dtype, zeros=float(np.mean(raw == 0))), plain(raw)
         attributes = _attributes(node)
         if node.op_type == "MatMulNBits":
             return _matmul_nbits(name, raw, attributes, zero_point=len(node.input) > 3 and bool(node.input[3])), None
