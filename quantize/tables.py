@@ -9,7 +9,7 @@ The same numbers as a table on that grid, at a quarter of its bytes, and only th
 from operator import attrgetter
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from edgepass.quantize.pt2e import ATEN, module_path
@@ -21,14 +21,14 @@ ROWS, STEPS = "_rows_int8", "_steps"
 
 
 def in_int8(module: GraphModule, recipe: Recipe) -> None:
-    """Put every table that `recipe` does not keep into int8, in place."""
+    """Put every table that is a parameter, and that `recipe` does not keep, into int8, in place."""
     for node in list(module.graph.find_nodes(op="call_function", target=ATEN.embedding.default)):
         table = node.args[0]
         if not isinstance(table, Node) or table.op != "get_attr" or recipe.keeps(module_path(node)):
             continue
         name = str(table.target)
         values = attrgetter(name)(module)
-        if values.dtype != torch.float32:
+        if not isinstance(values, nn.Parameter) or values.dtype != torch.float32:
             continue
         rows, steps = rounded(values.detach())
         with module.graph.inserting_before(node):

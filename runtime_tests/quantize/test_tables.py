@@ -60,6 +60,28 @@ def test_a_table_in_int8_is_off_by_half_a_step_of_its_row_at_most() -> None:
     assert found(ids, places).shape == (1, LENGTH, ROWS)
 
 
+class Waves(nn.Module):
+    """Tokens with places that are no parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.head = nn.Embedding(ROWS, WIDTH), nn.Linear(WIDTH, 3)
+        self.register_buffer("waves", torch.randn(63, WIDTH).sin())
+
+    def forward(self, ids: Tensor, places: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.token(ids) + nn.functional.embedding(places, self.waves))
+        return scores
+
+
+def test_what_is_no_parameter_and_what_is_kept_stays_float() -> None:
+    held = {str(node.target) for node in graph(Waves()).graph.nodes if node.op == "get_attr"}
+    assert {"waves", "token.weight_rows_int8"} <= held
+    rows = sentences(4)
+    job = Job(capture(Tokens().eval(), rows[0]), recipe.read("int8").keeping(("token",)), lambda: rows)
+    held = {str(node.target) for node in job.quantised(fold=True).graph.nodes if node.op == "get_attr"}
+    assert {"token.weight", "place.weight_rows_int8"} <= held
+
+
 @given(st.integers(1, 63), st.sampled_from([1, 2, 63, 61]), st.floats(1e-30, 1e30))
 def test_rows_are_rounded_each_on_its_own(rows: int, width: int, scale: float) -> None:
     table = torch.randn(rows, width) * scale * torch.logspace(-3, 3, rows)[:, None]
