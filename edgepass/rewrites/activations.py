@@ -15,6 +15,9 @@ from torch import Tensor
 
 from edgepass.rewrites import constant
 
+UNSEEN = 17
+"""From there on log1p(exp(-x)) is less than float32 tells."""
+
 
 def elu(x: Tensor, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Tensor:
     """scale x where x > 0, else scale alpha (exp(input_scale x) - 1) (Clevert et al. 2016, arXiv:1511.07289)."""
@@ -25,7 +28,7 @@ def elu(x: Tensor, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 
 
 
 def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """log(1 + exp(beta x)) / beta, of which `threshold` is but torch's guard against overflow (Dugas et al. 2001).
+    """log(1 + exp(beta x)) / beta (Dugas et al. 2001), or x where beta x > threshold, which shows where that is low.
 
     log(1 + f) = 2 atanh(f / (2 + f)), of which seven terms are right to 2^-26 where f is 1, its largest.
     """
@@ -36,7 +39,10 @@ def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     series = constant(2 / 13, x)
     for power in (11, 9, 7, 5, 3, 1):
         series = series * square + constant(2 / power, x)
-    y = torch.relu(u) + t * series
+    more = t * series
+    if threshold < UNSEEN:
+        more = more * (u <= threshold).to(x.dtype)
+    y = (torch.relu(u) if threshold >= 0 else torch.where(u > threshold, u, torch.relu(u))) + more
     return y * constant(1 / beta, x) if beta != 1 else y
 
 

@@ -2,7 +2,7 @@
 
 before   x ─ softplus(beta, low threshold) ─ y       after   x ─ softplus(beta) ─ where(beta · x > threshold, x, ·) ─ y
 
-coremltools 9.0 reads no threshold. From 17 on log1p(exp(-x)) is less than float32 tells.
+coremltools 9.0 reads no threshold.
 """
 
 import torch
@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgepass.rewrites import LEFT_ALONE, Table
-
-UNSEEN = 17
+from edgepass.rewrites.activations import UNSEEN
 
 
 def softplus(x: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:

@@ -100,6 +100,7 @@ VALUES: dict[str, Callable[[Tensor], Tensor]] = {
     "unfold": lambda x: x.unfold(2, 3, 2),
     "one part": lambda x: x.split(4, 1)[0],
     "adaptive_avg_pool3d": OPERATIONS["adaptive_avg_pool3d"],
+    "softplus": OPERATIONS["softplus"],
     "hidden row": lambda x: torch.ops.aten._safe_softmax(x.masked_fill(x < 0.3, -torch.inf), -1),
 }
 """litert-torch 0.10 refuses each, or writes what LiteRT 2.1 does not run, or computes otherwise."""

@@ -227,11 +227,11 @@ def test_a_norm_of_instances_is_torch_s(width: int, affine: bool, rank: int) -> 
     assert instance_norm.instance_norm(x, w, b, None, None, False, 0.1, 1e-5, False) is NotImplemented
 
 
-@given(x=st.floats(-700, 700), beta=FACTORS)
-def test_softplus_is_torch_s(x: float, beta: float) -> None:
-    at = torch.tensor([x], dtype=torch.float64)
-    exact = functional.softplus(at, beta)
-    torch.testing.assert_close(activations.softplus(at, beta), exact, rtol=1e-7, atol=2e-9 / beta)
+@given(x=st.floats(-700, 700), beta=FACTORS, threshold=st.sampled_from([-2.0, 0.0, 0.3, 5.0, 20.0]))
+def test_softplus_is_torch_s(x: float, beta: float, threshold: float) -> None:
+    at = torch.tensor([x, torch.inf, -torch.inf], dtype=torch.float64)
+    exact = functional.softplus(at, beta, threshold)
+    torch.testing.assert_close(activations.softplus(at, beta, threshold), exact, rtol=1e-7, atol=2e-9 / beta)
 
 
 @given(x=st.floats(-700, 700), alpha=FACTORS, scale=FACTORS, input_scale=FACTORS)
