@@ -110,11 +110,11 @@ def test_what_is_slower_than_float32_is_told_by_its_scheme(scheme: Scheme, told:
 def build_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> manifest.Manifest:
     """An export whose first target raises `error` when it has written a part of its file."""
 
-    def fails(job: object, path: Path) -> None:
+    def fails(lowered: object, path: Path) -> None:
         path.write_bytes(b"a part")
         raise error
 
-    monkeypatch.setattr(catalog.load("targets", "coreml"), "export", fails)
+    monkeypatch.setattr(catalog.load("targets", "coreml"), "write", fails)
     x = torch.linspace(-1.0, 1.0, 7)[None]
     return build(nn.Linear(7, 5), (x,), out=tmp_path / "o", targets=["coreml", "onnx"], recipe="fp32")
 

@@ -51,7 +51,7 @@ def test_a_refusal_carries_no_graph_and_no_path(message: type[Exception], monkey
             'Original traceback:\nFile "/home/me/models/own.py", line 3, in forward'
         )
 
-    monkeypatch.setattr(exporters.target("onnx"), "export", fails)
+    monkeypatch.setattr(exporters.target("onnx"), "lower", fails)
     job = Job(capture(Solves().eval(), (torch.randn(3, 2),)), recipe.read("fp32"), None)
     with pytest.raises(RefusedError) as refused:
         exporters.export("onnx", job, Path("m.onnx"))
