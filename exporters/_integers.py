@@ -19,6 +19,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import map_aggregate
 
 from edgepass.exporters._capture import Program
+from edgepass.quantize import tables
 
 ATEN = torch.ops.aten
 NARROW = {torch.uint8, torch.int8, torch.int16}
@@ -54,6 +55,9 @@ def wide(program: Program, exported: ExportedProgram) -> ExportedProgram:
 def _narrow(node: Node) -> torch.dtype | None:
     """The type that it gives, where that is a narrow integer that no quantiser put there."""
     value = node.meta.get("val")
+    read = node.args[0] if node.target is ATEN.embedding.default else node
+    if isinstance(read, Node) and read.op == "get_attr" and str(read.target).endswith(tables.ROWS):
+        return None
     ours = node.op == "get_attr" or (isinstance(node.target, OpOverload) and node.target.namespace == "aten")
     return value.dtype if ours and isinstance(value, Tensor) and value.dtype in NARROW else None
 
