@@ -54,5 +54,5 @@ def _safetensors(path: Path) -> dict[str, Array]:
 
     try:
         return dict(load_file(path))
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path} is not a safetensors file: {first_line(error)}") from None

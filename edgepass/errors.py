@@ -52,7 +52,7 @@ class UnknownNameError(InputError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], aliases: Iterable[str] = ()) -> None:
         known = sorted(known)
-        near = next((near for names in (known, list(aliases)) if (near := get_close_matches(name, names, 1, 0.5))), [])
+        near = get_close_matches(name, known, 1, 0.5) or get_close_matches(name, list(aliases), 1, 0.5)
         hint = f"did you mean {near[0]!r}? " if near else ""
         super().__init__(f"no {kind} {name!r}; {hint}there is: {', '.join(known)}")
 

@@ -86,8 +86,7 @@ class Plan:
                 f"max_batch is a whole number from 2 on, not {max_batch!r}; leave it out for a fixed batch"
             )
         chosen = tuple(dict.fromkeys(targets)) or TARGETS
-        named = {recipe.name if not recipe.text else name: recipe for name in names for recipe in [recipes.read(name)]}
-        read = tuple(named.values()) or (recipes.read(RECIPE),)
+        read = tuple(map(recipes.read, dict.fromkeys(map(recipes.resolved, names)))) or (recipes.read(RECIPE),)
         for name, count in Counter(recipe.name for recipe in read).items():
             if count > 1:
                 raise InputError(f"{count} recipes are called {name!r} and would be one file; rename one of them")

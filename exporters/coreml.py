@@ -91,6 +91,8 @@ def lower(job: Job) -> Lowered:
 
     try:
         model = converted(_translated)
+    except MemoryError:
+        raise
     except Exception as error:  # whatever a translation raises for a call that it does not expect
         try:
             model = converted(_elementary)

@@ -63,9 +63,7 @@ def read(name: str, texts: Mapping[str, str] | None = None) -> Recipe:
     Raises UnknownNameError with the nearest match, InputError for a TOML file that is not a recipe.
     """
     own = (texts or {}).get(name)
-    if own is None and not name.endswith(".toml"):
-        name = _of_alias(name)
-    text = catalog.read_toml("recipes", name) if own is None else own.encode()
+    text = catalog.read_toml("recipes", name := resolved(name)) if own is None else own.encode()
     try:
         table = msgspec.toml.decode(text)
         table["name"] = name.rpartition("/")[2].removesuffix(".toml")
@@ -75,10 +73,10 @@ def read(name: str, texts: Mapping[str, str] | None = None) -> Recipe:
         raise InputError(f"{name} is not a recipe: {error}; copy one that `edgepass list recipes` shows") from None
 
 
-def _of_alias(name: str) -> str:
-    """The recipe that goes by this name. Raises UnknownNameError with the nearest match."""
+def resolved(name: str) -> str:
+    """The recipe that goes by this name, or the path of a TOML file as it is. Raises UnknownNameError."""
     known = catalog.names("recipes")
-    if name in known:
+    if name in known or name.endswith(".toml"):
         return name
     aliases = {alias: recipe for recipe in known for alias in (recipe, *read(recipe).aliases)}
     plain = name.lower().replace("-", "_")

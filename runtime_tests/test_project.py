@@ -42,7 +42,8 @@ ALLOWED = {
     "state": {"structure"},
     "samples": {"errors", "structure", "calling", "judging.manifest", "runtimes"},
     "task": {"errors", "samples", "judging.manifest", "judging.score", "runtimes", "calling", "state"},
-    "judging": BASE | {"judging.files", "runtimes", "quantize", "samples", "task", "judging.metrics", "judging.score"},
+    "judging": BASE | {"arrays", "judging.files", "runtimes", "quantize", "samples", "task"}
+    | {"judging.metrics", "judging.score"},
     "report": {"errors", "staging", "judging.manifest", "judging.parity", "judging.figures"},
     "describing": BASE | {"runtimes", "models", "models.parts", "judging.files", "report", "samples", "task"}
     | {"arrays", "quantize"},

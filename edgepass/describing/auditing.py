@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from edgepass.describing.inspection import short
+from edgepass.describing.inspection import number_format, short
 from edgepass.errors import InputError
 from edgepass.judging import files, gates, manifest
 from edgepass.judging.figures import percent
@@ -112,8 +112,8 @@ def table(found: Audited) -> Table:
     view.add_column("format")
     view.add_column("elements", justify="right")
     for kind in found.formats:
-        named = f"{kind.dtype} {kind.granularity}" if kind.granularity else kind.dtype
-        view.add_row(f"{kind.weights} weight{'s' * (kind.weights != 1)}", named, percent(kind.share))
+        counted = f"{kind.weights} weight{'s' * (kind.weights != 1)}"
+        view.add_row(counted, number_format(kind.dtype, kind.granularity), percent(kind.share))
     for weight in found.audit.weights:
         if weight.reason or (weight.requested and weight.dtype != weight.requested):
             why = weight.reason or f"asked for: {weight.requested}"

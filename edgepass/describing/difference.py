@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgepass.describing import feeding
-from edgepass.describing.inspection import short, tensor
+from edgepass.describing.inspection import number_format, shape, short, tensor
 from edgepass.errors import ArtifactError, DeviceOnlyError, MissingExtraError
 from edgepass.judging import files, parity
 from edgepass.judging.figures import decibels, size
@@ -95,10 +95,10 @@ def diff(
     ours, theirs = contents
     pairs, only_a, only_b = _paired(ours, theirs)
     interface = [*_specs("input", ours.inputs, theirs.inputs), *_specs("output", ours.outputs, theirs.outputs)]
-    inputs, given = _inputs(a, ours, data, seed)
     outputs: list[list[Array]] = []
-    note = ""
+    given = note = ""
     try:
+        inputs, given = _inputs(a, ours, data, seed)
         for file, runtime in sides:
             say(f"running {file.name}")
             outputs.append(_child.run(runtime, file, inputs, threads=threads, warmup=0, latency_runs=1).outputs)
@@ -148,7 +148,7 @@ def _inputs(file: Path, contents: Contents, data: Path | None, seed: int) -> tup
 def _specs(what: str, ours: Sequence[TensorSpec], theirs: Sequence[TensorSpec]) -> list[str]:
     """A sentence for each that is not the same in shape and type; names differ from format to format."""
     if len(ours) != len(theirs):
-        return [f"A has {len(ours)} {what}s, B {len(theirs)}"]
+        return [f"A has {len(ours)} {what}{'s' * (len(ours) != 1)}, B {len(theirs)}"]
     return [
         f"{what} {n} is {tensor(mine)} in A, {tensor(other)} in B"
         for n, (mine, other) in enumerate(zip(ours, theirs, strict=True))
@@ -243,11 +243,11 @@ def tables(found: Difference) -> list[Table]:
     for pair in found.weights:
         if pair.a.dtype != pair.b.dtype or pair.db != parity.SQNR_CAP_DB:
             told = "not read" if pair.db is None else decibels(pair.db)
-            weights.add_row(Text(_name(pair)), _shape(pair.a), _format(pair.a), _format(pair.b), told)
+            weights.add_row(Text(_name(pair)), shape(pair.a), *map(_format, (pair.a, pair.b)), told)
     for weight in found.only_a:
-        weights.add_row(Text(short(weight.name)), _shape(weight), _format(weight), "-", "")
+        weights.add_row(Text(short(weight.name)), shape(weight), _format(weight), "-", "")
     for weight in found.only_b:
-        weights.add_row(Text(short(weight.name)), _shape(weight), "-", _format(weight), "")
+        weights.add_row(Text(short(weight.name)), shape(weight), "-", _format(weight), "")
     operations = _titled("operations", "operation", "A", "B")
     for name, counts in found.operations.items():
         operations.add_row(Text(name), *map(str, counts))
@@ -279,9 +279,5 @@ def _name(pair: Pair) -> str:
     return short(min((pair.a.name, pair.b.name), key=lambda name: bool(HASH.fullmatch(name))))
 
 
-def _shape(weight: Weight) -> str:
-    return "x".join(map(str, weight.shape)) or "scalar"
-
-
 def _format(weight: Weight) -> str:
-    return f"{weight.dtype} {weight.granularity}" if weight.granularity else weight.dtype
+    return number_format(weight.dtype, weight.granularity)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from edgepass.arrays import named_arrays
-from edgepass.errors import ArtifactError, InputError, first_line
+from edgepass.errors import ArtifactError, InputError
 from edgepass.judging.figures import size
 from edgepass.judging.manifest import GOLDEN, TensorSpec
 from edgepass.runtimes import Array, _memory
@@ -27,13 +27,10 @@ def golden(file: Path, *, fed: bool = True) -> list[Array] | None:
     path = file.parent / GOLDEN
     if not path.is_file():
         return None
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} cannot be read: {first_line(error)}; export again, or take it away") from None
+        tensors = named_arrays(path)
+    except InputError as error:
+        raise InputError(f"{error}; export again, or take it away") from None
     inputs, states = (
         [tensors[key] for key in sorted(tensors, key=natural) if key.startswith(kind)] for kind in ("input_", "state_")
     )

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from edgepass.judging import files
 from edgepass.judging.figures import percent, size
-from edgepass.judging.manifest import TensorSpec
+from edgepass.judging.manifest import TensorSpec, Weight
 from edgepass.runtimes import Contents, _child
 
 
@@ -37,8 +37,7 @@ def tables(file: Path, contents: Contents) -> list[Table]:
     weights = Table("weight", "shape", "format", "granularity", "zeros", title="weights")
     weights.columns[0].overflow = "fold"
     for w in contents.weights:
-        shape = "x".join(map(str, w.shape)) or "scalar"
-        weights.add_row(Text(short(w.name)), shape, w.dtype, w.granularity or "-", percent(w.zeros))
+        weights.add_row(Text(short(w.name)), shape(w), w.dtype, w.granularity or "-", percent(w.zeros))
     operations = Table("operation", "count", "FLOPs", title="operations")
     for name, count in sorted(contents.ops.items(), key=lambda item: -item[1]):
         flops = contents.flops.get(name)
@@ -56,3 +55,13 @@ def short(name: str) -> str:
 def tensor(spec: TensorSpec) -> str:
     """Type and shape, a dimension that varies as a question mark."""
     return f"{spec.dtype}[{', '.join('?' if n is None else str(n) for n in spec.shape)}]"
+
+
+def shape(weight: Weight) -> str:
+    """Its dimensions, 48x16."""
+    return "x".join(map(str, weight.shape)) or "scalar"
+
+
+def number_format(dtype: str, granularity: str | None) -> str:
+    """Of a weight: int8 per-channel."""
+    return f"{dtype} {granularity}" if granularity else dtype

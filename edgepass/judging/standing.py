@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgepass.errors import InputError, first_line, one_line
+from edgepass.arrays import named_arrays
+from edgepass.errors import InputError, one_line
 from edgepass.judging import gates
 from edgepass.judging.manifest import (
     CONVERSION,
@@ -125,16 +126,13 @@ def of_metric(said: Manifest, found: Manifest) -> Iterator[str]:
 
 def read_golden(folder: Path) -> dict[str, Array]:
     """The golden samples; none where there is no such file. Raises InputError where it cannot be read."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     path = folder / GOLDEN
     if not path.is_file():
         return {}
     try:
-        return load_file(path)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {first_line(error)}; export again") from None
+        return named_arrays(path)
+    except InputError as error:
+        raise InputError(f"{error}; export again") from None
 
 
 def _unasked(said: ArtifactRecord, found: ArtifactRecord) -> Iterator[str]:

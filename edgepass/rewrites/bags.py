@@ -31,9 +31,8 @@ def embedding_bag(
         return LEFT_ALONE
     nth = torch.arange(len(indices), dtype=offsets.dtype)
     counted = (offsets <= nth[:, None]).to(torch.int32).sum(1)  # of bags that begin here or before
-    theirs = (
-        counted == torch.arange(1, len(offsets) + 1 - include_last_offset, dtype=torch.int32)[:, None]
-    )  # [bags, indices]
+    bag = torch.arange(1, len(offsets) + 1 - include_last_offset, dtype=torch.int32)
+    theirs = counted == bag[:, None]  # [bags, indices]
     if padding_idx is not None and padding_idx >= 0:
         theirs = theirs & (indices != padding_idx)
     rows = weight.index_select(0, indices)

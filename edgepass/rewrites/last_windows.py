@@ -8,7 +8,7 @@ of a single picture without a batch it makes a transpose that is none.
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,16 @@ from torch.nn import functional
 from edgepass.rewrites import LEFT_ALONE, Table, each
 
 aten = torch.ops.aten
+
+
+class Pool(NamedTuple):
+    """What torch's max pools take behind their input: a number for each side, or one for all of them."""
+
+    kernel: Sequence[int]
+    stride: Sequence[int] = ()
+    padding: Sequence[int] = (0,)
+    dilation: Sequence[int] = (1,)
+    ceil_mode: bool = False
 
 
 class Windows:
@@ -32,10 +42,11 @@ class Windows:
         self.last = (self.count - 1) * jump
 
 
-def windows(x: Tensor, sizes: Any, jumps: Any, edges: Any, steps: Any, over_the_end: bool) -> tuple[Windows, Windows]:
-    given = [each(n, 2) for n in (sizes, jumps or sizes, edges, steps)]
+def windows(x: Tensor, pool: Pool) -> tuple[Windows, Windows]:
+    given = [each(n, 2) for n in (pool.kernel, pool.stride or pool.kernel, pool.padding, pool.dilation)]
     sides = zip(x.shape[-2:], *given, strict=True)  # of [..., H, W]
-    rows, columns = (Windows(whole, size, jump, edge, step, over_the_end) for whole, size, jump, edge, step in sides)
+    over = pool.ceil_mode
+    rows, columns = (Windows(whole, size, jump, edge, step, over) for whole, size, jump, edge, step in sides)
     return rows, columns
 
 
@@ -43,18 +54,12 @@ def varies(x: Tensor) -> bool:
     return any(isinstance(n, torch.SymInt) for n in x.shape[-2:])
 
 
-def max_pool2d(
-    x: Tensor,
-    kernel: Sequence[int],
-    stride: Sequence[int] = (),
-    padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
-    ceil_mode: bool = False,
-) -> Any:
+def max_pool2d(x: Tensor, *settings: Any) -> Any:
     """The largest in windows of which the last may reach over the end, as torch.nn.functional.max_pool2d."""
-    if not ceil_mode or varies(x):
+    pool = Pool(*settings)
+    if not pool.ceil_mode or varies(x):
         return LEFT_ALONE
-    rows, columns = both = windows(x, kernel, stride, padding, dilation, ceil_mode)
+    rows, columns = both = windows(x, pool)
     padded = functional.pad(x, [*columns.sides, *rows.sides], value=-math.inf)
     sizes, jumps, steps = zip(*((of.size, of.jump, of.step) for of in both), strict=True)
     return functional.max_pool2d(padded, sizes, jumps, 0, steps)

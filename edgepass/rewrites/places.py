@@ -7,7 +7,6 @@ litert-torch 0.10 counts places in another order, and coremltools 9.0 gives none
 """
 
 import math
-from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -16,23 +15,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgepass.rewrites import LEFT_ALONE, Table
-from edgepass.rewrites.last_windows import varies, windows
+from edgepass.rewrites.last_windows import Pool, varies, windows
 
 aten = torch.ops.aten
 
 
-def with_places(
-    x: Tensor,
-    kernel: Sequence[int],
-    stride: Sequence[int] = (),
-    padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
-    ceil_mode: bool = False,
-) -> Any:
+def with_places(x: Tensor, *settings: Any) -> Any:
     """As torch.nn.functional.max_pool2d(return_indices=True): places in [..., H · W]."""
     if varies(x):
         return LEFT_ALONE
-    rows, columns = windows(x, kernel, stride, padding, dilation, ceil_mode)
+    rows, columns = windows(x, Pool(*settings))
     padded = functional.pad(x, [*columns.sides, *rows.sides], value=-math.inf)
     every = aten.slice.Tensor
     found = []
@@ -46,32 +38,19 @@ def with_places(
     return stacked.amax(-1), down * x.shape[-1] + along
 
 
-def with_places_of_rows(
-    x: Tensor,
-    kernel: Sequence[int],
-    stride: Sequence[int] = (),
-    padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
-    ceil_mode: bool = False,
-) -> Any:
+def with_places_of_rows(x: Tensor, *settings: Any) -> Any:
     """As torch.nn.functional.max_pool1d(return_indices=True)."""
-    given = ([1, *kernel], [1, *(stride or kernel)], [0, *padding], [1, *dilation])
-    made = with_places(x.unsqueeze(-2), *given, ceil_mode)
+    of = Pool(*settings)
+    given = ([1, *of.kernel], [1, *(of.stride or of.kernel)], [0, *of.padding], [1, *of.dilation])
+    made = with_places(x.unsqueeze(-2), *given, of.ceil_mode)
     return made if made is LEFT_ALONE else tuple(y.squeeze(-2) for y in made)
 
 
-def dilated(
-    x: Tensor,
-    kernel: Sequence[int],
-    stride: Sequence[int] = (),
-    padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
-    ceil_mode: bool = False,
-) -> Any:
+def dilated(x: Tensor, *settings: Any) -> Any:
     """The largest of windows with gaps, as torch.nn.functional.max_pool2d(dilation=2); other pools stay as they are."""
-    if max(dilation) == 1:
+    if max(Pool(*settings).dilation) == 1:
         return LEFT_ALONE
-    found = with_places(x, kernel, stride, padding, dilation, ceil_mode)
+    found = with_places(x, *settings)
     return found if found is LEFT_ALONE else found[0]
 
 

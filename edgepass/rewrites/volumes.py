@@ -6,12 +6,14 @@ ExecuTorch 1.5.1 has kernels of neither.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from edgepass.rewrites import LEFT_ALONE, Table, each
+from edgepass.rewrites.last_windows import Pool
 
 DIMS = 3
 
@@ -50,24 +52,18 @@ def avg_pool3d(
     )
 
 
-def max_pool3d(
-    x: Tensor,
-    kernel: Sequence[int],
-    stride: Sequence[int] = (),
-    padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
-    ceil_mode: bool = False,
-) -> Tensor:
+def max_pool3d(x: Tensor, *settings: Any) -> Tensor:
     """The largest in windows of [..., D, H, W], as torch.nn.functional.max_pool3d."""
+    pool = Pool(*settings)
     return _twice(
         x,
         lambda y, of: functional.max_pool2d(
             y,
-            _sizes(kernel, of, 1),
-            _sizes(stride or kernel, of, 1),
-            _sizes(padding, of, 0),
-            _sizes(dilation, of, 1),
-            ceil_mode,
+            _sizes(pool.kernel, of, 1),
+            _sizes(pool.stride or pool.kernel, of, 1),
+            _sizes(pool.padding, of, 0),
+            _sizes(pool.dilation, of, 1),
+            pool.ceil_mode,
         ),
     )
 

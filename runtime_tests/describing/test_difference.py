@@ -62,7 +62,7 @@ def test_the_command_prints_it_and_holds_a_bound(edgepass: Cli, files: Path) -> 
 def test_another_interface_is_told_and_nothing_is_compared(edgepass: Cli, files: Path) -> None:
     done = edgepass("diff", str(files / "float.tflite"), str(files / "many.tflite"), "--min-sqnr", "20dB")
     assert done.code == 5
-    assert "A has 1 inputs, B 12" in done.out
+    assert "A has 1 input, B 12" in done.out
     assert "outputs are not compared" in done.out
 
 
