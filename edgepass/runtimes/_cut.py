@@ -78,20 +78,45 @@ def follow(
     unfed = [cut(row, None)[0] for row in arguments]
     own = _made(cut, unfed)
     found = _nearest([_find(place, mine, scales, tensors) for place, mine in zip(cut.places, own, strict=True)])
+    uncut = _uncut(cut.places, found)
     known = [mine if match is None else match.values for mine, match in zip(own, found, strict=True)]
-    given = [(q + place.zero).astype(like.dtype) for place, q, like in zip(cut.places, known, unfed[0], strict=True)]
-    answers = [cut(row, [q[sample] for q in given]) for sample, row in enumerate(arguments)]
-    shown = _made(cut, [made for made, _ in answers])
+    while True:
+        given = [(q + at.zero).astype(like.dtype) for at, q, like in zip(cut.places, known, unfed[0], strict=True)]
+        answers = [cut(row, [q[sample] for q in given]) for sample, row in enumerate(arguments)]
+        shown = _made(cut, [made for made, _ in answers])
+        if all(np.array_equal(known[number], shown[number]) for number in uncut):
+            break
+        for number in uncut:
+            known[number] = shown[number]
+    fed = {number for number, match in enumerate(found) if match is not None}
+    for _ in uncut:
+        fed |= {number for number in uncut if cut.places[number].reads <= fed}
     steps: dict[int, list[Integers]] = {}
     for place, q, match in zip(cut.places, shown, found, strict=True):
         # What reads a tensor that the graph has nothing of is not fed with the graph's integers.
-        if match is not None and all(found[number] is not None for number in place.reads):
+        if match is not None and place.reads <= fed:
             steps.setdefault(match.tensor, []).append((q - match.values).ravel())
-    whole = None not in found
     return (
         [_step(tensor, np.concatenate(parts)) for tensor, parts in sorted(steps.items())],
-        [np.stack(column) for column in zip(*(outputs for _, outputs in answers), strict=True)] if whole else [],
+        [np.stack(column) for column in zip(*(outputs for _, outputs in answers), strict=True)]
+        if len(fed) == len(found)
+        else [],
     )
+
+
+def _uncut(places: Sequence[Place], found: Sequence[_Match | None]) -> list[int]:
+    """Numbers of the places that the graph has nothing of, and that round no more than it does.
+
+    They are moved numbers, and what becomes a tensor of the graph by being moved. Each is given what is made at it of
+    the graph's integers, as if the file were not cut there.
+    """
+    moved = {
+        number
+        for place, match in zip(places, found, strict=True)
+        if place.moves and match is not None
+        for number in place.reads
+    }
+    return [n for n, place in enumerate(places) if found[n] is None and (place.moves or n in moved)]
 
 
 def _made(cut: Cut, rows: Sequence[Sequence[Array]]) -> list[Integers]:

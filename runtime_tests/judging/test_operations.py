@@ -54,9 +54,9 @@ def right() -> Parts:
     return Parts(lambda x: 5 * x, lambda x: x - 0.3, lambda x: x * 2)
 
 
-def found(file: Parts, shape: tuple[int, ...] = (63, 3)) -> Operations:
+def found(file: Parts, shape: tuple[int, ...] = (63, 3), graph: Parts | None = None) -> Operations:
     x = np.random.default_rng(0).standard_normal((4, *shape)).astype(np.float32)
-    graph = right()
+    graph = graph or right()
     made = [graph([sample], None) for sample in x]
     values = [np.stack([q[i].astype(np.int32) - graph.zero for q, _ in made]) for i in (0, 1)]
     tensors = operations.Tensors(
@@ -152,6 +152,47 @@ def test_what_only_moves_numbers_is_not_taken_for_another_order_of_them() -> Non
             return [first, np.roll(second, 31, 0)], outputs
 
     assert found(Rolled()) == Operations(compared=1)
+
+
+def laid(x: np.ndarray) -> np.ndarray:
+    """[4, 4], 4 patches of 4 -> [4, 4], the picture that they make."""
+    return x.reshape(2, 2, 2, 2).swapaxes(1, 2).reshape(4, 4)
+
+
+class Patches(Parts):
+    """It rounds patches, and then lays them out; the graph rounds the picture, which has the same dimensions."""
+
+    def __init__(self, first: Part, lay: Part, second: Part) -> None:
+        super().__init__(first, second, right().last)
+        self.lay = lay
+        first_place, last_place = self.places
+        self.places = [
+            first_place,
+            replace(first_place, reads=frozenset({0}), moves=True),
+            replace(last_place, reads=frozenset({1})),
+        ]
+
+    def __call__(self, inputs: Sequence[Array], given: Sequence[Array] | None) -> tuple[list[Array], list[Array]]:
+        (patches, _), _ = super().__call__(inputs, None)
+        picture = self.lay(patches if given is None else given[0])
+        (_, second), _ = super().__call__(inputs, [picture if given is None else given[1], patches])
+        _, outputs = super().__call__(inputs, [picture, second if given is None else given[2]])
+        return [patches, picture, second], outputs
+
+
+@pytest.mark.parametrize(
+    ("file", "wrong"),
+    [
+        (Patches(lambda x: 5 * x, laid, right().second), []),
+        (Patches(lambda x: 5.7 * x, laid, right().second), ["first"]),
+        (Patches(lambda x: 5 * x, laid, lambda x: x - 4), ["second"]),
+        (Patches(lambda x: 5 * x, lambda q: q, right().second), ["first"]),
+    ],
+)
+def test_what_is_rounded_before_it_is_moved_is_judged_where_it_is_moved_to(file: Patches, wrong: list[str]) -> None:
+    told = found(file, (4, 4), Parts(lambda x: laid(5 * x), right().second, right().last))
+    assert told.compared == 2
+    assert list(told.differing) == wrong
 
 
 def test_what_shows_nothing_is_said() -> None:

@@ -14,7 +14,7 @@ _MOVES = {
     *("SPLIT", "SPLIT_V", "UNPACK", "GATHER", "GATHER_ND", "BROADCAST_TO", "REVERSE_V2", "RESIZE_NEAREST_NEIGHBOR"),
     *("DEPTH_TO_SPACE", "SPACE_TO_DEPTH", "BATCH_TO_SPACE_ND", "SPACE_TO_BATCH_ND"),
 }
-"""Operations that change no number: what they give is no place of its own."""
+"""Operations that change no number: what they give is a place where the last of them gives it."""
 
 _JOINS = "CONCATENATION"
 """Nor does this one, of int8 with one scale; but a graph may have it too."""
@@ -39,14 +39,15 @@ class Cut:
             for i in op.outputs
             if _is_place(tensors[i]) and int(i) not in self.outputs
         }
-        self.shown = [i for i, name in made.items() if name not in _MOVES]
+        read = {int(i) for op in graph.operators if name_of(op) not in _MOVES for i in op.inputs}
+        self.shown = [i for i, name in made.items() if name not in _MOVES or i in read]
         sources = {int(i): [int(x) for x in op.inputs] for op in graph.operators for i in op.outputs}
         self.places = [
             Place(
                 scales=frozenset({float(tensors[i].quantization.scale[0])}),
                 zero=int(tensors[i].quantization.zeroPoint[0]),
                 reads=reads(i, self.shown, sources),
-                moves=made[i] == _JOINS,
+                moves=made[i] in {_JOINS, *_MOVES},
             )
             for i in self.shown
         ]
