@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -333,14 +334,17 @@ def line(name: str, cell: Cell) -> str:
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option("--jobs", default=1, show_default=True, help="Models at a time; more than one disturbs the latencies.")
+@click.option("--ray", is_flag=True, help="As tasks of Ray, which `pip install ray` brings.")
 @click.option("--missing", is_flag=True, help="Only models that are not kept.")
 @click.option("--only", nargs=2, metavar="TARGET RECIPE", help="This cell; the others stay as they are kept.")
 @click.option("--here", is_flag=True, hidden=True, help="In this process.")
-def main(names: Sequence[str], jobs: int, missing: bool, only: rows.Only | None, here: bool) -> None:
+def main(names: Sequence[str], jobs: int, ray: bool, missing: bool, only: rows.Only | None, here: bool) -> None:
     """Measure the models that are named, or all of them."""
     asked = list(names or corpus.names())
     if unknown := set(asked) - set(corpus.names()):
         raise click.UsageError(f"no {', '.join(sorted(unknown))}; there is: {', '.join(corpus.names())}")
+    if ray and find_spec("ray") is None:
+        raise click.UsageError("--ray needs Ray: pip install ray")
     if here:
         torch.set_num_threads(1)
         for name in asked:
@@ -355,7 +359,7 @@ def main(names: Sequence[str], jobs: int, missing: bool, only: rows.Only | None,
         return
     if missing:
         asked = [name for name in asked if name not in KEPT.read()]
-    for text in rows.measured("corpus", asked, jobs=jobs, seconds=SECONDS, only=only):
+    for text in rows.measured("corpus", asked, jobs=jobs, seconds=SECONDS, only=only, ray=ray):
         click.echo(text)
     PAGE.write_text(page(list(KEPT.read().values())))
 

@@ -66,11 +66,24 @@ def those(cells: Sequence[C], only: Only | None) -> list[C]:
     return [cell for cell in cells if only in (None, (cell.target, cell.recipe))]
 
 
-def measured(module: str, names: Sequence[str], *, jobs: int, seconds: int, only: Only | None) -> Iterator[str]:
-    """What `python -m runtime_tests.bench.MODULE --here NAMES` prints, in `jobs` processes at a time."""
+def measured(
+    module: str, names: Sequence[str], *, jobs: int, seconds: int, only: Only | None, ray: bool = False
+) -> Iterator[str]:
+    """What `python -m runtime_tests.bench.MODULE --here NAMES` prints, in `jobs` processes at a time.
+
+    With `ray` they are tasks of a core each on the Ray cluster of RAY_ADDRESS, else on one of this machine's cores;
+    all machines of a cluster share this folder.
+    """
     batches = [names[i : i + BATCH] for i in range(0, len(names), BATCH)]
-    with ThreadPoolExecutor(jobs) as pool:
-        yield from pool.map(partial(_in_a_process, module, seconds, only), batches)
+    run = partial(_in_a_process, module, seconds, only)
+    if not ray:
+        with ThreadPoolExecutor(jobs) as pool:
+            yield from pool.map(run, batches)
+        return
+    from ray.util.multiprocessing import Pool
+
+    with Pool(jobs) as actors:
+        yield from actors.imap(run, batches, chunksize=1)
 
 
 def _in_a_process(module: str, seconds: int, only: Only | None, names: Sequence[str]) -> str:

@@ -5,10 +5,12 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import Tensor, nn
 
 from runtime_tests import corpus
 from runtime_tests.bench import corpus as bench
+from runtime_tests.bench import rows
 from runtime_tests.bench.corpus import Bare, Cause, Cell
 from runtime_tests.corpus._foreign import Foreign
 
@@ -108,3 +110,19 @@ def test_a_cause_is_of_the_cells_that_it_names() -> None:
     assert cause.fits("lstm", cell)
     assert not cause.fits("gru", cell)
     assert not cause.fits("lstm", msgspec.structs.replace(cell, recipe="fp16"))
+
+
+@pytest.mark.parametrize("ray", [False, True])
+def test_rows_are_measured_in_processes_of_their_own(ray: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if ray:
+        pytest.importorskip("ray", reason="pip install ray")
+    monkeypatch.setattr(rows, "BATCH", 1)
+    said = list(rows.measured("corpus", ["one", "two"], jobs=2, seconds=100, only=None, ray=ray))
+    assert ["no one; there is" in said[0], "no two; there is" in said[1]] == [True, True]
+
+
+def test_without_ray_a_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "find_spec", lambda name: None)
+    done = CliRunner().invoke(bench.main, ["--ray", "gru"])
+    assert done.exit_code == 2
+    assert "pip install ray" in done.output
