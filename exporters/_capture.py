@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from edgepass import structure
 from edgepass.errors import CaptureError, EdgepassError, first_line, listed
-from edgepass.exporters import _custom, _varying
+from edgepass.exporters import _custom, _numbers, _varying
 from edgepass.exporters._canonical import restate
 from edgepass.exporters._canonical._complex import in_pairs
 from edgepass.exporters._canonical._constants import attribute, forget
@@ -29,6 +30,7 @@ from edgepass.exporters._varying import Ranges
 from edgepass.judging.manifest import Varying
 
 COND = torch.ops.higher_order.cond
+ITEM = torch.ops.aten.item.default
 BOTH = "a file computes both branches of torch.cond, and takes what one of them gives"
 OF_ONE_SIZE = (
     "the model keeps state from call to call, of a size that cannot vary with the batch; leave out --max-batch and "
@@ -115,8 +117,7 @@ def capture(
             varied = tuple(_varying.wide(arg, which.axis) if n in having else arg for n, arg in enumerate(varied))
         hook = model.eval().register_forward_hook(lambda module, args, outputs: structure.plain(outputs))
         try:
-            with assigned(model):
-                exported = _exported(model, varied, varying)
+            exported = _with_numbers(model, varied, varying)
         except EdgepassError:
             raise
         except Exception as error:
@@ -160,6 +161,27 @@ def capture(
 def _exported(model: nn.Module, args: tuple[Tensor, ...], varying: Ranges) -> ExportedProgram:
     with converting():
         return torch.export.export(model, args, strict=False, dynamic_shapes=_varying.dynamic_shapes(args, varying))
+
+
+def _with_numbers(model: nn.Module, args: tuple[Tensor, ...], varying: Ranges) -> ExportedProgram:
+    """Captured; with the single numbers in its buffers known where something depends on values; see _numbers.py."""
+    exported: ExportedProgram | None = None
+    stopped: Exception | None = None
+    try:
+        with assigned(model):
+            exported = _exported(model, args, varying)
+    except Exception as error:
+        if not _by_values(error):
+            raise
+        stopped = error
+    if exported is None or any(node.target is ITEM for node in exported.graph.nodes):
+        with suppress(Exception), _numbers.known(model, args) as any_number, assigned(model):  # not for them then
+            if any_number:
+                exported = _exported(model, args, varying)
+    if exported is None:
+        assert stopped
+        raise stopped
+    return exported
 
 
 def _refuse_state(model: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -296,8 +318,7 @@ def _explain(error: Exception, ranges: Ranges) -> str:
         if not f.filename.startswith((torch_home, "<")) and Path(f.filename).parent != Path(__file__).parent
     ]
     where = f" at {frames[-1].filename}:{frames[-1].lineno}, `{frames[-1].line}`" if frames else ""
-    name = type(error).__name__
-    if "data-dependent" in str(error).lower() or "DataDependent" in name:
+    if _by_values(error):
         why = "the control flow depends on the values of a tensor"
         advice = "use torch.where or torch.cond, or move the decision out of the model"
     elif ranges and "Constraint" in str(error):
@@ -308,6 +329,11 @@ def _explain(error: Exception, ranges: Ranges) -> str:
         flags = " and ".join(dict.fromkeys("--dynamic" if v.axis else "--max-batch" for v in varying))
         advice = f"leave out {flags}, or do not fix such a size in a reshape"
     else:
-        why = f"{name}: {first_line(error)}"
+        why = f"{type(error).__name__}: {first_line(error)}"
         advice = "call the model with get_args() in plain torch first"
     return f"torch.export cannot capture the model{where}: {why}; {advice}"
+
+
+def _by_values(error: Exception) -> bool:
+    """Whether capture stopped because something depends on the values of a tensor."""
+    return "data-dependent" in str(error).lower() or "DataDependent" in type(error).__name__
