@@ -36,7 +36,7 @@ ALLOWED = {
     "judging.signing": {"errors", "staging", "judging.manifest"},
     "rewrites": {"errors", "catalog"},
     "quantize": BASE,
-    "exporters": BASE | {"rewrites", "quantize", "structure"},
+    "exporters": BASE | {"rewrites", "quantize", "state", "structure"},
     "judging.metrics": {"errors", "runtimes"},
     "judging.score": {"errors", "catalog", "runtimes", "judging.manifest", "judging.metrics"},
     "state": {"structure"},
