@@ -279,8 +279,9 @@ def dense(exported: ExportedProgram) -> None:
 
 
 def _owns_its_memory(tensor: Tensor) -> bool:
-    """Whether it lies dense, and its memory holds nothing else."""
-    return tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    """Whether it lies dense, in a dimension of one too, and its memory holds nothing else."""
+    strides = torch.empty(tensor.shape, device="meta").stride()
+    return tensor.stride() == strides and tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
 
 
 def _refuse_doubles(model: nn.Module | ExportedProgram, args: tuple[Tensor, ...]) -> None:

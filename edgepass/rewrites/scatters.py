@@ -3,12 +3,14 @@
     before   x, mask, values ─ masked_scatter ─ y    after   mask ─ cumsum ─ which of the values ─ where(mask) ─ y
     before   x, at, rows ─ index_add ─ y             after   at == 0, 1, ... ─ matmul(rows) ─ (+ x) ─ y
     before   x, at, rows ─ scatter_reduce ─ y        after   at == 0, 1, ... ─ where(rows) ─ sum, amax, ... ─ y
+    before   y, at ─ the way back of a max pool ─ x  after   zeros, at, y ─ scatter_add ─ x
 
 LiteRT 2.1 does not load what litert-torch 0.10 makes of a sum of scattered rows, and onnxruntime no masked scatter.
 """
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -123,7 +125,16 @@ def index_put(x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accum
     return index_add(x.reshape(named.numel(), *rest), 0, at.reshape(-1), rows).reshape(x.shape)
 
 
+def unpooled(y: Tensor, x: Tensor, *settings: Any) -> Tensor:
+    """Each of `y` added where the largest of its window was in `x`, as torch's gradient of max_pool2d has it."""
+    *_, at = settings
+    none = torch.zeros(*x.shape[:-2], x.shape[-2] * x.shape[-1], dtype=y.dtype)
+    found: Tensor = aten.scatter_add(none, -1, at.flatten(-2), y.flatten(-2))
+    return found.reshape(x.shape)
+
+
 TABLE: Table = {
+    aten.max_pool2d_with_indices_backward.default: unpooled,
     aten.index_put.default: index_put,
     aten.masked_scatter.default: masked_scatter,
     aten.index_add.default: index_add,

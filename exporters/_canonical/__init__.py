@@ -16,6 +16,7 @@ from edgepass.exporters._canonical._constants import Constants
 Formula = Callable[..., Any]
 FORMS = (
     "choice",
+    "copying",
     "nothing",
     "shapes",
     "padding",

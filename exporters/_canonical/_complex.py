@@ -32,6 +32,8 @@ PART_BY_PART = {
     *("add", "add_", "copy_", "cumsum", "mean", "neg", "rsub", "sub", "sub_", "sum"),
 }
 """Operations of which the real part is the same of the real parts, and the imaginary of the imaginary."""
+MADE_REAL = {f"fft_{which}{over}" for which in ("irfft", "hfft") for over in ("", "2", "n")}
+"""Transforms that give real numbers, and take those too."""
 CREATING = {"empty", "empty_like", "full", "new_zeros", "new_ones", "ones", "ones_like", "zeros", "zeros_like"}
 """Operations that make a tensor out of a shape."""
 
@@ -39,7 +41,7 @@ CREATING = {"empty", "empty_like", "full", "new_zeros", "new_ones", "ones", "one
 def in_pairs(module: GraphModule) -> bool:
     """Put formulas on pairs into the graph of `module`, to be captured anew; whether there was any to put."""
     graphs = [m for m in module.modules() if isinstance(m, GraphModule)]
-    found = [node for m in graphs for node in m.graph.nodes if any(map(_is_complex, (node, *node.all_input_nodes)))]
+    found = [node for m in graphs for node in m.graph.nodes if _is_concerned(node)]
     formulas = {node: formula for node in found if (formula := _formula(node))}
     held = {node for node in found if node.op == "get_attr"}
     if not found or len(formulas) + len(held) < len(found):
@@ -55,6 +57,11 @@ def in_pairs(module: GraphModule) -> bool:
             forget(inner, name)
         inner.recompile()
     return True
+
+
+def _is_concerned(node: Node) -> bool:
+    """Whether it gives or takes complex numbers, or might."""
+    return any(map(_is_complex, (node, *node.all_input_nodes))) or _name(node) in MADE_REAL
 
 
 def _is_complex(node: Node) -> bool:
@@ -81,12 +88,17 @@ def _formula(node: Node) -> Formula | None:
         return getitem
     if not isinstance(node.target, OpOverload):
         return None
-    name = node.target._schema.name.removeprefix("aten::")
+    name = _name(node)
     if name in PART_BY_PART:
         return _by_part(node.target)
     if name in CREATING:
         return _created(node.target, _is_complex(node))
     return OWN.get(name)
+
+
+def _name(node: Node) -> str:
+    """Of an operation of torch, without its overload."""
+    return node.target._schema.name.removeprefix("aten::") if isinstance(node.target, OpOverload) else ""
 
 
 def _by_part(operation: OpOverload) -> Formula:
@@ -186,11 +198,21 @@ def _power(x: Pair, exponent: float) -> Pair:
     return _polar(_magnitude(x) ** exponent, torch.atan2(x.imaginary, x.real) * exponent)
 
 
-def _to(x: Any, dtype: torch.dtype | None = None, **how: Any) -> Any:
+def _to(x: Any, *how: Any, **named: Any) -> Any:
+    """Of the type that is named or that another has; how it lies in memory is no matter of values."""
+    dtypes = (_dtype(value) for value in (*how, *named.values()))
+    dtype = next((dtype for dtype in dtypes if dtype is not None), None)
     if dtype is None:
         return x
     made = pair(x).each(lambda part: part.to(dtype.to_real() if dtype.is_complex else dtype))
     return made if dtype.is_complex else made.real
+
+
+def _dtype(value: Any) -> torch.dtype | None:
+    if isinstance(value, Pair):
+        return value.real.dtype.to_complex()
+    value = value.dtype if isinstance(value, Tensor) else value
+    return value if isinstance(value, torch.dtype) else None
 
 
 def _pad(x: Pair, sizes: Sequence[int], *mode: Any) -> Pair:
@@ -249,6 +271,40 @@ def _made_whole_over(every: tuple[int, ...] | None = None) -> Formula:
     return formula
 
 
+def _conjugated(x: Any) -> Any:
+    return _conjugate(x) if isinstance(x, Pair) else x
+
+
+OTHERWISE = {None: "forward", "backward": "forward", "ortho": "ortho", "forward": "backward"}
+"""The norm by which a transform is divided as its inverse is by the one given."""
+
+
+def _hermitian(x: Any, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
+    return _made_whole(_conjugated(x), n, dim, OTHERWISE[norm])
+
+
+def _hermitian_over(every: tuple[int, ...] | None = None) -> Formula:
+    whole = _made_whole_over(every)
+
+    def formula(x: Any, s: Sequence[int] | None = None, dim: Any = every, norm: str | None = None) -> Any:
+        return whole(_conjugated(x), s, dim, OTHERWISE[norm])
+
+    return formula
+
+
+def _half_of_hermitian(x: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Pair:
+    return _conjugate(_halved(x, n, dim, OTHERWISE[norm]))
+
+
+def _half_of_hermitian_over(every: tuple[int, ...] | None = None) -> Formula:
+    half = _halved_over(every)
+
+    def formula(x: Any, s: Sequence[int] | None = None, dim: Any = every, norm: str | None = None) -> Any:
+        return _conjugate(half(x, s, dim, OTHERWISE[norm]))
+
+    return formula
+
+
 def _size(x: Any, dim: int) -> int:
     size: int = (x.real if isinstance(x, Pair) else x).shape[dim]
     return size
@@ -276,6 +332,7 @@ OWN: dict[str, Formula] = {
     **dict.fromkeys(("resolve_conj", "resolve_neg"), lambda x: x),
     **dict.fromkeys(("view", "_unsafe_view"), lambda x, size: x.each(lambda part: part.reshape(size))),
     **dict.fromkeys(("to", "_to_copy"), _to),
+    "_assert_tensor_metadata": lambda *seen, **said: None,  # of what is a pair now
     **dict.fromkeys(("pad", "constant_pad_nd"), _pad),
     "mul": multiply,
     "div": _divide,
@@ -297,6 +354,12 @@ OWN: dict[str, Formula] = {
     "fft_irfft": _made_whole,
     "fft_irfft2": _made_whole_over(PLANE),
     "fft_irfftn": _made_whole_over(),
+    "fft_hfft": _hermitian,
+    "fft_hfft2": _hermitian_over(PLANE),
+    "fft_hfftn": _hermitian_over(),
+    "fft_ihfft": _half_of_hermitian,
+    "fft_ihfft2": _half_of_hermitian_over(PLANE),
+    "fft_ihfftn": _half_of_hermitian_over(),
     "stft": _fourier.frames,
     "istft": _fourier.joined,
 }

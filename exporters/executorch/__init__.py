@@ -88,7 +88,7 @@ def lower(job: Job) -> Lowered:
             program = job.program.keeping(program)
         with _xnnpack.mended():
             edge = _edge.lower(program, REWRITES, partitioners)
-    return _edge.lowered(edge, "XNNPACK", reasons)
+    return _edge.lowered(job, edge, "XNNPACK", reasons)
 
 
 def write(lowered: Mapping[str, Lowered], path: Path) -> None:

@@ -11,8 +11,11 @@ from torch.export import ExportedProgram, default_decompositions
 from torch.fx import GraphModule, Node
 
 from edgepass import rewrites
+from edgepass.errors import RefusedError, listed
 from edgepass.exporters import Job, Lowered, _state
 from edgepass.exporters._capture import dense
+from edgepass.exporters._origin import origin
+from edgepass.exporters.executorch import _kernels, _orders
 from edgepass.judging.manifest import Fallback
 from edgepass.quantize.float16 import to_float16
 
@@ -20,7 +23,12 @@ if TYPE_CHECKING:
     from executorch.exir import EdgeProgramManager
     from executorch.exir.backend.partitioner import Partitioner
 
+ATEN = torch.ops.aten
 NO_FALLBACK = ("executorch_call_delegate", "getitem", "alloc")
+MISTAKEN = (ATEN.max_pool2d_with_indices_backward.default,)
+"""Operations of which the runtime's kernel (executorch 1.5.1) gives other numbers than torch."""
+OF_FLOAT32 = (ATEN.log_softmax.int, ATEN._log_softmax.default)
+"""Operations of which it fails on float64."""
 
 
 def program(
@@ -66,21 +74,36 @@ def lower(
 
 
 def _known() -> Callable[[Node], bool]:
-    """Whether lowering takes an operation: it is of Core ATen, or lowering itself takes it apart and we do not."""
+    """Whether lowering takes an operation, into one that runs.
+
+    It is of Core ATen and the runtime has a kernel of it, or lowering itself takes it apart and we do not.
+    """
     taken_apart = default_decompositions().materialize().keys() - rewrites.own().keys()
     core = {torch.Tag.core, torch.Tag.view_copy}
 
     def known(node: Node) -> bool:
-        return node.target in taken_apart or not core.isdisjoint(getattr(node.target, "tags", ()))
+        if node.target in MISTAKEN or (node.target in OF_FLOAT32 and node.meta["val"].dtype == torch.float64):
+            return False
+        is_core = not core.isdisjoint(getattr(node.target, "tags", ()))
+        return node.target in taken_apart or (is_core and not _kernels.lacks(node.target))
 
     return known
 
 
-def lowered(edge: "EdgeProgramManager", backend: str, reasons: Mapping[str, str] | None = None) -> Lowered:
-    """A lowered program, to be written.
+def lowered(job: Job, edge: "EdgeProgramManager", backend: str, reasons: Mapping[str, str] | None = None) -> Lowered:
+    """The lowered program of `job`, to be written.
 
     `reasons` says of a node why `backend`'s partitioner declined it; what it does not name, the backend lacks.
+    Raises RefusedError where the runtime lacks a kernel of what no delegate takes.
     """
+    lacking = [node.target._op for node in edge.exported_program().graph.nodes if _kernels.lacks(node.target)]
+    if lacking:
+        names = [str(operation) for operation in dict.fromkeys(lacking)]
+        where = origin(job.program.bare or job.program.exported, " ".join(names))
+        raise RefusedError(
+            f"executorch cannot convert the model{where}: its runtime has no kernel of {listed(names)}; change that "
+            "part of the model, or name the other targets with --target"
+        )
     left = _fallbacks(edge.exported_program(), reasons or {}, f"{backend} has no such operation")
     return Lowered(fallbacks=left, content=edge)
 
@@ -97,7 +120,8 @@ def write(methods: Mapping[str, Lowered], path: Path) -> None:
     keeps = any(program.graph_signature.buffers_to_mutate for program in programs.values())
     # Without that pass state begins as whatever is in its memory.
     passes: list[Any] = [InitializedMutableBufferPass([_state.INPUT])] if keeps else []
-    path.write_bytes(edge.to_executorch(ExecutorchBackendConfig(passes=passes)).buffer)
+    config = ExecutorchBackendConfig(passes=passes, to_out_var_pass=_orders.kept())
+    path.write_bytes(edge.to_executorch(config).buffer)
 
 
 def _fallbacks(program: ExportedProgram, reasons: Mapping[str, str], otherwise: str) -> list[Fallback]:

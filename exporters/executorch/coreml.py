@@ -55,7 +55,7 @@ def lower(job: Job) -> Lowered:
     for module in edge.exported_program().graph_module.modules():
         if isinstance(module, LoweredBackendModule):
             module._processed_bytes = _lean(module.processed_bytes)
-    return _edge.lowered(edge, "Core ML")
+    return _edge.lowered(job, edge, "Core ML")
 
 
 def write(lowered: Mapping[str, Lowered], path: Path) -> None:

@@ -48,7 +48,7 @@ def lower(job: Job) -> Lowered:
 
     with _declined() as reasons:
         edge = _edge.lower(_edge.program(job, change=partial(_one_image, job)), REWRITES, [VulkanPartitioner()])
-    return _edge.lowered(edge, "Vulkan", reasons)
+    return _edge.lowered(job, edge, "Vulkan", reasons)
 
 
 def write(lowered: Mapping[str, Lowered], path: Path) -> None:

@@ -184,6 +184,28 @@ def test_what_no_output_needs_takes_no_part() -> None:
     torch.testing.assert_close(exported.module()(*x), model(*x))
 
 
+class Copies(nn.Module):
+    """Copies in an order of their own that are not waited for, and a constant with a dimension of one out of order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.randn(1, 4, 2).permute(1, 0, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.to(torch.float64, non_blocking=True).to("cpu", torch.float32, memory_format=torch.channels_last)
+        return torch.zeros_like(x, memory_format=torch.channels_last) + y.contiguous() + self.table.sum()
+
+
+def test_copies_are_waited_for_and_lie_in_the_order_of_their_dimensions() -> None:
+    model, x = Copies(), torch.randn(2, 3, 4, 5)
+    exported = capture(model, (x,)).exported
+    said = " ".join(str(node.args) + str(node.kwargs) for node in exported.graph.nodes)
+    assert "channels_last" not in said
+    assert "True" not in said
+    assert exported.state_dict["table"].stride() == (2, 2, 1)
+    torch.testing.assert_close(exported.module()(x), model(x), rtol=0, atol=0)
+
+
 class Spread(nn.Module):
     """A table that is spread over the batch, and one that an operation then writes into."""
 

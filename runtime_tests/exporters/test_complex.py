@@ -85,6 +85,16 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "padded": lambda x: torch.nn.functional.pad(torch.fft.rfft(x), (1, 2)).real,
     "back": lambda x: torch.fft.irfft(torch.fft.fft(x), 9) + torch.fft.irfftn(torch.fft.rfftn(x)).sum(),
     "reciprocal": lambda x: (torch.fft.fft(x) + 9).reciprocal().real,
+    "of real numbers": lambda x: (
+        torch.fft.irfft(x, 8, 1, "ortho").sum(1) + torch.fft.irfft2(x, (3, 7)) + torch.fft.hfft(x, 7)
+    ),
+    "hermitian": lambda x: (
+        torch.fft.hfft(torch.fft.ihfft(x, 12, norm="ortho")) + torch.fft.hfft2(x + 2j * x, norm="forward")
+    ),
+    "half of a hermitian": lambda x: torch.fft.ihfft2(x, (5, 6)).imag + torch.fft.ihfftn(x, (5, 6), (1, 0)).real.sum(),
+    "as it lies in memory": lambda x: torch.view_as_real(
+        x[None].to(torch.complex64, memory_format=torch.channels_last) * torch.fft.fft(x).to("cpu", torch.complex64)
+    ),
 }
 
 
@@ -99,7 +109,7 @@ def test_what_is_complex_on_the_way_is_captured_as_real_numbers(model: nn.Module
 
 
 def test_what_has_no_formula_on_pairs_stays() -> None:
-    program = capture(Calls(lambda x: torch.fft.hfft(x)), (torch.randn(3, 5),))
+    program = capture(Calls(lambda x: torch.fft.fft(x).tan().imag), (torch.randn(3, 5),))
     assert not program.notes
 
 

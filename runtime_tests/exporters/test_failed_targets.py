@@ -11,6 +11,7 @@ from torch import nn
 from edgepass import catalog, exporters, pipeline
 from edgepass.errors import BAD_INPUT, GATE_FAILED, ArtifactError, InputError
 from edgepass.exporters import executorch
+from edgepass.exporters.executorch import _kernels
 from edgepass.judging import manifest, verdict
 from edgepass.judging.candidate import Candidate, Standard, Yardstick
 from edgepass.judging.gates import Gates
@@ -54,6 +55,7 @@ def test_a_target_that_fails_costs_the_others_nothing(
 ) -> None:
     """ExecuTorch refuses the one recipe beforehand, and has no kernel for what the other writes: a sort, left one."""
     monkeypatch.setattr(executorch, "REWRITES", [name for name in executorch.REWRITES if name != "ordered"])
+    monkeypatch.setattr(_kernels, "lacks", lambda operation: False)
     (tmp_path / "sorts.py").write_text(SORTS)
     out = tmp_path / "o"
     asked = ("--target", "onnx", "--target", "executorch", "--recipe", "fp32", "--recipe", "weight_only_wi8_afp32")

@@ -71,8 +71,16 @@ KERNELS: dict[str, Callable[[Tensor], Tensor]] = {
     "avg_pool3d": lambda x: functional.avg_pool3d(x.reshape(1, 2, 2, 2, 4), 2),
     "max_pool3d": lambda x: functional.max_pool3d(x.reshape(1, 2, 2, 2, 4), 2),
     "adaptive_avg_pool3d": OPERATIONS["adaptive_avg_pool3d"],
+    "adaptive_max_pool3d": lambda x: functional.adaptive_max_pool3d(x.reshape(1, 2, 2, 2, 4), (1, 2, 3)),
+    "largest in volumes": lambda x: functional.max_pool3d(x.reshape(1, 2, 2, 2, 4), 2, return_indices=True)[0],
+    "scatter_reduce": OPERATIONS["scatter_reduce"],
+    "unpooled": lambda x: torch.ops.aten.max_pool2d_with_indices_backward(
+        x[None, :, :2, :4], x[None], [2, 2], [2, 2], [0, 0], [1, 1], False, torch.arange(8).reshape(1, 1, 2, 4)
+    ),
+    "log_softmax": lambda x: x.log_softmax(-1, torch.float64).float(),
+    "channels last": lambda x: torch.where(x > 0, x[None].to(memory_format=torch.channels_last).cumsum(2), x.flip(1)),
 }
-"""ExecuTorch 1.5.1 has no kernels of these, or they are no Core ATen operations."""
+"""ExecuTorch 1.5.1 has no kernels of these or mistaken ones, or they are no Core ATen operations."""
 VALUES: dict[str, Callable[[Tensor], Tensor]] = {
     "floor_divide": lambda x: torch.floor_divide(x, 0.3 + x.flip(-1).abs()),
     "logical_xor": lambda x: torch.logical_xor(x.relu(), x.flip(-1).relu()).float(),

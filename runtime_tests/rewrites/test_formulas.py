@@ -192,6 +192,14 @@ def test_what_is_reduced_at_places_is_torch_s(size: int, dim: int, include_self:
         same(made, x.scatter(dim, index, torch.full_like(x, 2), reduce=reduce))
 
 
+@given(size=st.sampled_from([3, 7, 13]), stride=st.integers(1, 3))
+def test_the_way_back_of_a_pool_is_torch_s(size: int, stride: int) -> None:
+    x = torch.randn(2, 3, size, 7)
+    y, at = functional.max_pool2d(x, 3, stride, 1, return_indices=True)
+    asked = ([3, 3], [stride, stride], [1, 1], [1, 1], False, at)
+    same(scatters.unpooled(y, x, *asked), ATEN.max_pool2d_with_indices_backward(y, x, *asked))
+
+
 @given(size=SIZES, dim=st.integers(-2, 1), keepdim=st.booleans())
 def test_products_are_torch_s(size: int, dim: int, keepdim: bool) -> None:
     x = torch.randn(size, 3) * 2

@@ -5,6 +5,7 @@ The matrix (test_matrix.py) runs the rest of them in every file that it makes.
 
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -176,13 +177,14 @@ def test_pools_of_windows_of_volumes_are_torch_s(
 ) -> None:
     x = tokens(*lead, 3, 5, 4, 7)
     padding = [size // 2 * padded for size in kernel]
-    made = volumes.max_pool3d(x, kernel, stride, padding, [1], ceil_mode)
-    torch.testing.assert_close(made, functional.max_pool3d(x, kernel, stride, padding, 1, ceil_mode), rtol=0, atol=0)
-    made = volumes.avg_pool3d(x, kernel, stride, padding, ceil_mode)
-    if ceil_mode:
-        assert made is NotImplemented
-    else:
-        torch.testing.assert_close(made, functional.avg_pool3d(x, kernel, stride, padding))
+    right = functional.max_pool3d(x, kernel, stride, padding, 1, ceil_mode, return_indices=True)
+    close = partial(torch.testing.assert_close, rtol=0, atol=0)
+    close(volumes.max_pool3d(x, kernel, stride, padding, [1], ceil_mode), right[0])
+    close(volumes.with_places(x, kernel, stride, padding, [1], ceil_mode), right)
+    close(volumes.adaptive_max_pool3d(x, kernel), functional.adaptive_max_pool3d(x, kernel, return_indices=True))
+    for how in product((True, False), (None, 5)):
+        made = volumes.avg_pool3d(x, kernel, stride, padding, ceil_mode, *how)
+        torch.testing.assert_close(made, functional.avg_pool3d(x, kernel, stride, padding, ceil_mode, *how))
     torch.testing.assert_close(volumes.avg_pool3d(x, kernel), functional.avg_pool3d(x, kernel))
 
 
