@@ -142,6 +142,8 @@ def capture(
         exported = _exported(module, args, ())
         inputs += structure.names([(INPUT + name,) for name in state], "state", inputs + outputs)
         outputs += structure.names([(OUTPUT + name,) for name in state], "state", inputs + outputs)
+    if not outputs:
+        raise CaptureError("the model gives no tensor, so a file of it would compute nothing; return one from forward")
     _refuse_complex(exported)
     dense(exported)
     program = Program(

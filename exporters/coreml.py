@@ -15,7 +15,7 @@ from torch.fx import Node
 
 from edgepass import exporters, rewrites
 from edgepass.errors import not_imported
-from edgepass.exporters import Beyond, Job, KeepsState, Lowered, Spares, _integers, _moved
+from edgepass.exporters import Beyond, Job, KeepsState, Lowered, Spares, _integers, _lacking, _moved
 from edgepass.quantize import weights
 from edgepass.quantize.pt2e import module_path
 from edgepass.quantize.recipe import Scheme
@@ -97,7 +97,8 @@ def lower(job: Job) -> Lowered:
         try:
             model = converted(_elementary)
         except Exception:
-            raise error from None  # of what the model calls, not of its parts
+            with _lacking.told("coreml", job, rewrites.simpler(program, _translated), _translated):
+                raise error from None  # of what the model calls, not of its parts
     if job.recipe.scheme == "weight-only":
         model = _int8_weights(model, job.in_float())
     _describe(model, job)

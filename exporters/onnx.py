@@ -3,24 +3,28 @@
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from torch._ops import OperatorBase
 from torch.export import ExportedProgram
+from torch.fx import Node
 
 from edgepass import rewrites
 from edgepass.errors import not_imported
-from edgepass.exporters import Beyond, Job, KeepsState, Lowered, Spares
+from edgepass.exporters import Beyond, Job, KeepsState, Lowered, Spares, _lacking
 from edgepass.quantize import weights
 from edgepass.quantize.float16 import to_float16
 from edgepass.quantize.pt2e import CONVOLUTIONS, TRANSPOSED
 from edgepass.quantize.recipe import Scheme
 from edgepass.quantize.weights import Array
+from edgepass.rewrites import averages, edges, extremes, losses, pools, training
 
+ATEN = torch.ops.aten
 extra = "onnx"
 runtime = "onnx"
 suffix = ".onnx"
@@ -46,14 +50,15 @@ def lower(job: Job) -> Lowered:
     except ImportError as error:
         raise not_imported(error, "onnx, onnxruntime or onnxscript", extra) from None
     program = _plain(_formatted(job))
-    converted: Any = torch.onnx.export(
-        program,
-        job.program.args,
-        dynamo=True,
-        verbose=False,
-        input_names=job.program.inputs,
-        output_names=job.program.outputs,
-    )
+    try:
+        converted = _converted(job, program)
+    except MemoryError:
+        raise
+    except Exception:  # whatever a translation raises for an operation that it does not know
+        knows = _registered()
+        simpler = rewrites.simpler(program, knows)
+        with _lacking.told("onnx", job, simpler, knows):
+            converted = _converted(job, simpler)
     _set_apart(converted.model.graph, {*job.program.inputs, *job.program.outputs})
     # The exporter transposes a weight anew for every layer that uses it; a loop would have one for each time round.
     DeduplicateInitializersPass(size_limit=sys.maxsize)(converted.model)
@@ -64,6 +69,17 @@ def lower(job: Job) -> Lowered:
         _unsigned(model)
     _forget_sources(model)
     return Lowered(content=model)
+
+
+def _converted(job: Job, program: ExportedProgram) -> Any:
+    return torch.onnx.export(
+        program,
+        job.program.args,
+        dynamo=True,
+        verbose=False,
+        input_names=job.program.inputs,
+        output_names=job.program.outputs,
+    )
 
 
 def write(lowered: Mapping[str, Lowered], path: Path) -> None:
@@ -87,12 +103,64 @@ def _formatted(job: Job) -> ExportedProgram:
 
 
 def _plain(program: ExportedProgram) -> ExportedProgram:
-    """With attention as products where it has no axis of heads, or two: the converter takes it with one alone."""
-    attention = torch.ops.aten.scaled_dot_product_attention.default
-    found = [node for node in program.graph.nodes if node.target == attention]
-    if all(x.meta["val"].ndim == 4 for node in found for x in node.all_input_nodes[:3]):
-        return program
-    return rewrites.apply(program, ("attention",))
+    """With the rewrites that some operation in it asks for."""
+    nodes = program.graph.find_nodes
+    found = [
+        name
+        for name, operations, asks in NEEDED
+        if any(asks(node) for operation in operations for node in nodes(op="call_function", target=operation))
+    ]
+    return rewrites.apply(program, found) if found else program
+
+
+def _has_other_axes(node: Node) -> bool:
+    return any(x.meta["val"].ndim != 4 for x in node.all_input_nodes[:3])
+
+
+def _in_training(node: Node) -> bool:
+    return node.args[5] is True
+
+
+def _outgrows(node: Node) -> bool:
+    dims = node.all_input_nodes[1].meta["val"].ndim - 2
+    given = (*node.args, *(None, [1], [0], [0])[len(node.args) - 2 :])
+    strides, mores = (rewrites.each(cast(Any, given[place]), dims) for place in (3, 5))
+    return any(more >= stride for more, stride in zip(mores, strides, strict=True))
+
+
+def _cuts(node: Node) -> bool:
+    return node.args[2:3] == ("replicate",) and any(n < 0 for n in cast(Any, node.args[1]))
+
+
+def _takes_shares(node: Node) -> bool:
+    return bool(node.all_input_nodes[1].meta["val"].is_floating_point())
+
+
+def _names_no_dimension(node: Node) -> bool:
+    return not node.args[1:] and "dim" not in node.kwargs
+
+
+NEEDED: tuple[tuple[str, Iterable[OperatorBase], Callable[[Node], bool]], ...] = (
+    # The converter takes attention with one axis of heads alone.
+    ("attention", (ATEN.scaled_dot_product_attention.default,), _has_other_axes),
+    ("outgrown", (ATEN.conv_transpose1d.default, ATEN.conv_transpose2d.input, ATEN.conv_transpose3d.input), _outgrows),
+    ("pools", (*pools.TABLE, ATEN.adaptive_max_pool3d.default), bool),
+    ("volumes", (ATEN.adaptive_max_pool3d.default,), bool),
+    ("averages", averages.TABLE, lambda node: averages.is_uncommon(node.args[1:])),
+    ("training", training.TABLE, _in_training),
+    ("edges", edges.TABLE, _cuts),
+    ("losses", losses.TABLE, _takes_shares),
+    ("extremes", extremes.TABLE, _names_no_dimension),
+)
+"""Rewrites, the operations that may ask for them, and which of those do."""
+
+
+def _registered() -> Callable[[Node], bool]:
+    """Whether the converter has a function of an operation."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    registry = ONNXRegistry.from_torchlib()
+    return lambda node: registry.is_registered(cast(Any, node.target))
 
 
 def _readers(model: Any, values: Sequence[Array]) -> list[str]:

@@ -26,6 +26,7 @@ from edgepass.exporters import (
     Spares,
     _apart,
     _flatbuffer,
+    _lacking,
     _resizable,
     _signatures,
 )
@@ -78,11 +79,11 @@ def lower(job: Job) -> Lowered:
     if program.varying:
         graph = job.quantised(fold=False) if static else job.graph()
         sizes = (program.args, _resized(program))
-        one, other = (_converted(_fixed(graph, args), args, static=static) for args in sizes)
+        one, other = (_converted(job, _fixed(graph, args), args) for args in sizes)
         content = _resizable.resizable(one, other, _flags(program))
     else:
         exported = program.retrace(job.quantised(fold=False)) if static else program.exported
-        content = _converted(exported, program.args, static=static)
+        content = _converted(job, exported, program.args)
     notes: list[str] = []
     if job.recipe.scheme not in ("static", "float32"):
         content, notes = _post_training(content, job)
@@ -100,14 +101,17 @@ def _fixed(graph: GraphModule, args: tuple[Tensor, ...]) -> ExportedProgram:
         return torch.export.export(graph, args, strict=False)
 
 
-def _converted(program: ExportedProgram, args: tuple[Tensor, ...], *, static: bool) -> bytes:
-    """The file of a program in float32, or of one with observed ranges."""
+def _converted(job: Job, program: ExportedProgram, args: tuple[Tensor, ...]) -> bytes:
+    """The file of a program of `job` in float32, or with observed ranges."""
     import litert_torch
 
-    module: GraphModule = rewrites.simpler(rewrites.apply(program, REWRITES), _known()).module()
+    static, knows = job.recipe.scheme == "static", _known()
+    simpler = rewrites.simpler(rewrites.apply(program, REWRITES), knows)
+    module: GraphModule = simpler.module()
     _with_places(module)
     cut = _apart.apart(module, args) if static else _apart.Cut(args=args, outputs=0)
-    model = litert_torch.convert(module, cut.args, quant_config=_static() if static else None)
+    with _lacking.told("tflite", job, simpler, knows):
+        model = litert_torch.convert(module, cut.args, quant_config=_static() if static else None)
     content = bytes(model.model_content())
     return _flatbuffer.joined(_flatbuffer.float_ends(content), cut) if static else content
 

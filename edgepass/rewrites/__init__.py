@@ -76,16 +76,19 @@ def simpler(program: ExportedProgram, knows: Callable[[Node], bool]) -> Exported
         **own(),
     }
     made, tried = program, set[OpOverload]()
-    while lacking := (_unknown(made, knows) & formulas.keys()) - tried:
+    while lacking := (unknown(made, knows) & formulas.keys()) - tried:
         tried |= lacking
         table: Table = {operation: formulas[operation] for operation in lacking}
-        with torch.no_grad():
-            made = made.run_decompositions(table)
-    return program if _unknown(made, knows) - _unknown(program, knows) else made
+        try:
+            with torch.no_grad():
+                made = made.run_decompositions(table)
+        except Exception:  # whatever torch raises for a formula that does not fit, as of sizes known at run time alone
+            return program
+    return program if unknown(made, knows) - unknown(program, knows) else made
 
 
-def _unknown(program: ExportedProgram, knows: Callable[[Node], bool]) -> set[OpOverload]:
-    """Operations of torch that a converter does not know; others (quantisers, checks) have no formulas."""
+def unknown(program: ExportedProgram, knows: Callable[[Node], bool]) -> set[OpOverload]:
+    """Operations of torch in it that a converter does not know; others (quantisers, checks) have no formulas."""
     return {
         node.target
         for node in program.graph.nodes

@@ -87,7 +87,7 @@ def lower(job: Job) -> Lowered:
         if job.program.keeps:
             program = job.program.keeping(program)
         with _xnnpack.mended():
-            edge = _edge.lower(program, REWRITES, partitioners)
+            edge = _edge.lower(job, program, REWRITES, partitioners)
     return _edge.lowered(job, edge, "XNNPACK", reasons)
 
 

@@ -11,10 +11,8 @@ from torch.export import ExportedProgram, default_decompositions
 from torch.fx import GraphModule, Node
 
 from edgepass import rewrites
-from edgepass.errors import RefusedError, listed
-from edgepass.exporters import Job, Lowered, _state
+from edgepass.exporters import Job, Lowered, _lacking, _state
 from edgepass.exporters._capture import dense
-from edgepass.exporters._origin import origin
 from edgepass.exporters.executorch import _kernels, _orders
 from edgepass.judging.manifest import Fallback
 from edgepass.quantize.float16 import to_float16
@@ -53,14 +51,15 @@ def program(
 
 
 def lower(
-    program: ExportedProgram, names: Sequence[str], partitioners: "Sequence[Partitioner]"
+    job: Job, program: ExportedProgram, names: Sequence[str], partitioners: "Sequence[Partitioner]"
 ) -> "EdgeProgramManager":
-    """Rewrite `program` by the rewrites `names`, and hand its parts to delegates."""
+    """Rewrite `program`, of `job`, by the rewrites `names`, and hand its parts to delegates."""
     from executorch.exir import to_edge_transform_and_lower
     from executorch.exir.operator.util import _QUANT_PRIMITIVES
     from executorch.exir.passes.constant_prop_pass import constant_prop_pass
 
-    program = rewrites.simpler(rewrites.apply(program, names), _known())
+    knows = _known()
+    program = rewrites.simpler(rewrites.apply(program, names), knows)
     # Folding takes constants out of a table that the rewritten program shares with the captured one.
     program._constants = dict(program._constants)
     # What the rewrites made of constants is constant too, but only once something has computed it.
@@ -70,7 +69,8 @@ def lower(
     # What it has folded keeps its strides, and parts of one tensor share its memory; the serialiser writes a constant
     # from the start of its memory on, and the runtime refuses strides that it did not expect.
     dense(program)
-    return to_edge_transform_and_lower(program, partitioner=list(partitioners))
+    with _lacking.told("executorch", job, program, knows):
+        return to_edge_transform_and_lower(program, partitioner=list(partitioners))
 
 
 def _known() -> Callable[[Node], bool]:
@@ -98,12 +98,7 @@ def lowered(job: Job, edge: "EdgeProgramManager", backend: str, reasons: Mapping
     """
     lacking = [node.target._op for node in edge.exported_program().graph.nodes if _kernels.lacks(node.target)]
     if lacking:
-        names = [str(operation) for operation in dict.fromkeys(lacking)]
-        where = origin(job.program.bare or job.program.exported, " ".join(names))
-        raise RefusedError(
-            f"executorch cannot convert the model{where}: its runtime has no kernel of {listed(names)}; change that "
-            "part of the model, or name the other targets with --target"
-        )
+        raise _lacking.refusal("executorch", job, sorted({str(operation) for operation in lacking}))
     left = _fallbacks(edge.exported_program(), reasons or {}, f"{backend} has no such operation")
     return Lowered(fallbacks=left, content=edge)
 

@@ -51,7 +51,7 @@ def lower(job: Job) -> Lowered:
         minimum_deployment_target=ct.target.iOS17,
         compute_precision=ct.precision.FLOAT32,  # of what the program itself does not have in float16
     )
-    edge = _edge.lower(_edge.program(job, FLOAT32_ONLY), coreml.REWRITES, [CoreMLPartitioner(compile_specs=specs)])
+    edge = _edge.lower(job, _edge.program(job, FLOAT32_ONLY), coreml.REWRITES, [CoreMLPartitioner(compile_specs=specs)])
     for module in edge.exported_program().graph_module.modules():
         if isinstance(module, LoweredBackendModule):
             module._processed_bytes = _lean(module.processed_bytes)

@@ -47,7 +47,7 @@ def lower(job: Job) -> Lowered:
         logging.root.setLevel(level)  # the import turns everybody's messages on
 
     with _declined() as reasons:
-        edge = _edge.lower(_edge.program(job, change=partial(_one_image, job)), REWRITES, [VulkanPartitioner()])
+        edge = _edge.lower(job, _edge.program(job, change=partial(_one_image, job)), REWRITES, [VulkanPartitioner()])
     return _edge.lowered(job, edge, "Vulkan", reasons)
 
 

@@ -53,9 +53,7 @@ def test_what_has_no_kernel_is_refused_by_its_name_and_line(tmp_path: Path) -> N
         return (torch.ops.aten.avg_pool2d_backward(x[..., ::2, ::2], x, [2, 2], [2, 2], [0, 0], False, True, None),)
 
     path = tmp_path / "back.pte"
-    why = (
-        r"at test_kernels\.py:\d+, `return .*`: its runtime has no kernel of aten\.avg_pool2d_backward\.default; change"
-    )
+    why = r"at test_kernels\.py:\d+, `return .*`: it has no aten\.avg_pool2d_backward, nor"
     with pytest.raises(RefusedError, match=why):
         written(back, torch.randn(1, 2, 4, 6), path)
     assert not path.exists()

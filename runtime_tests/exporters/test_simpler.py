@@ -112,6 +112,21 @@ VALUES: dict[str, Callable[[Tensor], Tensor]] = {
     "hidden row": lambda x: torch.ops.aten._safe_softmax(x.masked_fill(x < 0.3, -torch.inf), -1),
 }
 """litert-torch 0.10 refuses each, or writes what LiteRT 2.1 does not run, or computes otherwise."""
+SIMPLE: dict[str, Callable[[Tensor], Tensor]] = {
+    "averages": lambda x: (
+        functional.avg_pool2d(x, 3, 2, 1, ceil_mode=True) * functional.avg_pool2d(x, 3, 2, 1, True, True, 5)
+    ),
+    "edges": lambda x: functional.pad(x, (-3, 4), mode="replicate"),
+    "losses": lambda x: functional.cross_entropy(x, x.softmax(1)),
+    "training": lambda x: functional.batch_norm(x, torch.zeros(4), torch.ones(4), training=True),
+    "extremes": lambda x: torch.stack(torch.aminmax(x)),
+    "outgrown": lambda x: functional.conv_transpose1d(x, torch.ones(4, 1, 2), None, 1, 0, 1, 1, 2),
+    "kthvalue": lambda x: x.kthvalue(2, -1)[0] + x.median(-1)[0],
+    "fmax": lambda x: torch.fmax(x, x.flip(-1)) + torch.copysign(x, x.flip(1)) + x.cumprod(-1),
+    "cdist": OPERATIONS["cdist"],
+    "adaptive_max_pool3d": KERNELS["adaptive_max_pool3d"],
+}
+"""torch's exporter to ONNX knows none of these, or onnxruntime 1.31 runs what it writes otherwise, or not at all."""
 INT8 = "static_wi8_ai8"
 TAKEN: dict[tuple[str, str], dict[str, Callable[[Tensor], Tensor]]] = {
     ("coreml", "fp32"): OPERATIONS,
@@ -164,6 +179,41 @@ def test_targets_take_what_their_converters_refuse(target: str, recipe: str, tmp
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch.export, of torch's own pytree
+class Simple(nn.Module):
+    """An output for each operation, of one linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        y = self.linear(x)
+        return tuple(operation(y) for operation in SIMPLE.values())
+
+
+@pytest.mark.export
+@CONVERTERS_WARN
+def test_onnx_takes_what_torch_s_exporter_refuses(tmp_path: Path) -> None:
+    data = [(torch.randn(1, 4, 8),) for _ in range(16)]
+    done = edgepass.build(Simple(), data[0], out=tmp_path / "o", targets=["onnx"], recipe="fp32", evaluate=data)
+    assert done.verdict == "pass", [a.reasons for a in done.artifacts]
+
+
+@pytest.mark.export
+@CONVERTERS_WARN
+@pytest.mark.parametrize("target", ["coreml", "executorch", "onnx", "tflite"])
+def test_what_a_target_has_in_no_form_is_refused_by_its_name_and_line(target: str, tmp_path: Path) -> None:
+    class Unknown(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.linalg.matrix_exp(x)
+
+    job = Job(capture(Unknown(), (torch.randn(1, 3, 3),)), read("fp32"))
+    why = rf"{target} cannot convert the model at test_simpler\.py:\d+, `.*`: it has no aten\.linalg_matrix_exp, nor"
+    with pytest.raises(RefusedError, match=why):
+        exporters.export(target, job, tmp_path / "model")
+
+
 def test_int8_convolutions_over_volumes_are_refused_by_name(tmp_path: Path) -> None:
     job = Job(capture(Each("executorch", INT8).volume, (torch.randn(1, 2, 2, 2, 4),)), read(INT8))
     with pytest.raises(RefusedError, match=r"no int8 convolution over volumes.*nearest recipe that it can is fp16"):

@@ -12,13 +12,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgepass.rewrites import (
+    averages,
     bags,
     batch_statistics,
     buckets,
     distances,
+    edges,
     elementary,
+    extremes,
     floors,
     last_windows,
+    losses,
     nearest,
     ordered,
     outgrown,
@@ -32,6 +36,7 @@ from edgepass.rewrites import (
     softplus,
     strides,
     stuffed,
+    training,
     transposed,
     wholes,
 )
@@ -198,6 +203,60 @@ def test_the_way_back_of_a_pool_is_torch_s(size: int, stride: int) -> None:
     y, at = functional.max_pool2d(x, 3, stride, 1, return_indices=True)
     asked = ([3, 3], [stride, stride], [1, 1], [1, 1], False, at)
     same(scatters.unpooled(y, x, *asked), ATEN.max_pool2d_with_indices_backward(y, x, *asked))
+
+
+@given(
+    size=st.sampled_from([5, 7, 13]),
+    kernel=st.integers(1, 4),
+    stride=st.integers(1, 3),
+    over_the_end=st.booleans(),
+    how=st.sampled_from([(True, None), (False, None), (True, 3)]),
+    dims=st.sampled_from([2, 3]),
+)
+def test_means_of_uncommon_windows_are_torch_s(
+    size: int, kernel: int, stride: int, over_the_end: bool, how: tuple[bool, int | None], dims: int
+) -> None:
+    x = torch.randn(2, 3, *(size, 5, 6)[:dims])
+    asked = [[n] * dims for n in (kernel, stride, kernel // 2)]
+    operation = (ATEN.avg_pool2d.default, ATEN.avg_pool3d.default)[dims - 2]
+    made = averages.TABLE[operation](x, *asked, over_the_end, *how)
+    assert (made is NotImplemented) == (not averages.is_uncommon((*asked, over_the_end, *how)))
+    if made is not NotImplemented:
+        same(made, operation(x, *asked, over_the_end, *how))
+
+
+@given(sides=st.tuples(*[st.integers(-3, 3)] * 4))
+def test_edges_that_are_cut_and_repeated_are_torch_s(sides: tuple[int, ...]) -> None:
+    x = torch.randn(2, 3, 7, 8)
+    made = edges.pad(x, sides, "replicate")
+    assert (made is NotImplemented) == (min(sides) >= 0)
+    if made is not NotImplemented:
+        same(made, functional.pad(x, sides, "replicate"))
+
+
+@given(shape=st.sampled_from([(5,), (7, 5), (2, 5, 3, 1)]), reduction=st.integers(0, 2), smoothing=st.floats(0, 1))
+def test_losses_of_shares_are_torch_s(shape: tuple[int, ...], reduction: int, smoothing: float) -> None:
+    x, shares, weight = torch.randn(shape), torch.rand(shape), torch.rand(5)
+    for of in (weight, None):
+        asked = (x, shares, of, reduction, -100, smoothing)
+        same(losses.cross_entropy(*asked), ATEN.cross_entropy_loss(*asked))
+
+
+@given(size=st.sampled_from([2, 7, 63]), momentum=st.floats(0, 1))
+def test_batch_norms_in_training_are_torch_s(size: int, momentum: float) -> None:
+    x, weight, bias, mean, var = torch.randn(4, 3, size), *(torch.rand(3) for _ in range(4))
+    asked = (x, weight, bias, mean, var, True, momentum, 0.1)
+    same(training.with_running(*asked), ATEN._native_batch_norm_legit_functional(*asked))
+    same(training.alone(*asked, False), functional.batch_norm(x, None, None, weight, bias, True, momentum, 0.1))
+    assert training.alone(*asked[:5], False, momentum, 0.1, False) is NotImplemented
+
+
+def test_extremes_of_all_numbers_are_torch_s() -> None:
+    x = torch.randn(3, 5)
+    same(extremes.aminmax(x), tuple(torch.aminmax(x)))
+    same(extremes.aminmax(x, dim=1, keepdim=True), tuple(torch.aminmax(x, dim=1, keepdim=True)))
+    same(extremes.TABLE[ATEN.amax.default](x), x.amax())
+    assert extremes.TABLE[ATEN.amax.default](x, [1]) is NotImplemented
 
 
 @given(size=SIZES, dim=st.integers(-2, 1), keepdim=st.booleans())
