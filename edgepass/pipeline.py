@@ -1,18 +1,18 @@
 """The whole story on one page: a model and a budget in, judged files out."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
 from torch._ops import OpOverload
 
 import edgepass.exporters as exporters
-from edgepass import catalog, ranges, staging
+from edgepass import catalog, ranges, staging, subject
+from edgepass import methods as _methods
 from edgepass.calling import Call
 from edgepass.errors import (
     ABSENT,
@@ -22,13 +22,11 @@ from edgepass.errors import (
     InputError,
     MissingExtraError,
     RefusedError,
-    first_line,
     listed,
     together,
 )
-from edgepass.exporters import Job
-from edgepass.exporters._capture import Program, capture, uncanonical
-from edgepass.judging import batches, operations, parity, recording, verdict
+from edgepass.exporters import ONE, Job, Lowered
+from edgepass.judging import operations, recording, verdict
 from edgepass.judging import score as scores
 from edgepass.judging.candidate import Candidate, Standard, Yardstick
 from edgepass.judging.expected import Expected
@@ -38,23 +36,15 @@ from edgepass.quantize import recipe as recipes
 from edgepass.quantize.recipe import Recipe
 from edgepass.quantize.sums import SumsInHalves
 from edgepass.report import page
-from edgepass.runtimes import Array, _memory
-from edgepass.samples import Samples, check_args, collect
-from edgepass.task import FULL, Task, refuse_scripted, stand_in
+from edgepass.runtimes import Array
+from edgepass.samples import check_args, collect
+from edgepass.task import Task, refuse_scripted, stand_in
 
 TARGETS = ("executorch", "coreml", "tflite")
 RECIPE = "static_wi8_ai8"
-COMPARED = 8
-"""Samples on which the captured program is held against the model."""
-SAME_DB = 80.0
-"""Between the model and its program; sums in another order cost less."""
-CHANGED = (
-    "torch.export changed the model: on the first evaluation samples {}; the files are held against the captured "
-    "program, so find what the model does otherwise when it is exported (nn.TransformerEncoder's fast path, a branch "
-    "on torch.compiler, something that it changes in forward and is no buffer)"
-)
-
 Say = Callable[[str], None]
+Maker = Callable[[Recipe], Job]
+"""Gives a program under a recipe."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,9 +116,10 @@ def _refuse_stateless(targets: Sequence[str], chosen: Sequence[Recipe]) -> None:
 
 def build(
     model: Any,
-    example_inputs: Any,
+    example_inputs: Any = None,
     *,
     out: Path | str,
+    methods: Mapping[str, Any] | None = None,
     targets: Sequence[str] = (),
     recipe: str | Sequence[str] = (),
     calibration: Any = None,
@@ -145,12 +136,13 @@ def build(
     """Export a torch.nn.Module, run and judge each written file, and leave all of it in the folder `out`.
 
     example_inputs: tuple of arguments, or a dictionary of them by name, that fixes all shapes, and all that is no
-    tensor, but the first dimension where `max_batch` is given: files
-    then take from 1 to that many rows, and are judged at both ends and between. calibration: iterable of argument
-    tuples. evaluate: such, or pairs (arguments, target). metric: a name (`edgepass list metrics`), a
-    torchmetrics object, or a function of tensors (outputs [N, ...], targets [N, ...]) that says its direction, by
-    (function, "higher" | "lower"), an attribute higher_is_better, or that argument; its attribute `output` may be the
-    number of another output than the first, or "all" for a tuple.
+    tensor, but the first dimension where `max_batch` is given: files then take from 1 to that many rows, and are judged
+    at both ends and between. methods: in its place the arguments of several methods of the model, by their names; a
+    file then holds all of them where its format can, and calibration, evaluate and metric are dictionaries by the same
+    names. calibration: iterable of argument tuples. evaluate: such, or pairs (arguments, target). metric: a name
+    (`edgepass list metrics`), a torchmetrics object, or a function of tensors (outputs [N, ...], targets [N, ...]) that
+    says its direction, by (function, "higher" | "lower"), an attribute higher_is_better, or that argument; its
+    attribute `output` may be the number of another output than the first, or "all" for a tuple.
     sequence: of a model that changes its buffers, calls after which they begin anew in the data; None where they never
     do. keep_state: let files of formats that can keep those buffers themselves, where others take and give them.
     Raises InputError and its kin (see edgepass.errors), and MissingExtraError where no target asked for is installed;
@@ -160,23 +152,41 @@ def build(
     chosen = [recipe] if isinstance(recipe, str) else recipe
     plan = Plan.of(targets, chosen, max_batch, lengths, keep_state=keep_state)
     refuse_scripted(model, "model")
-    call = Call.of(example_inputs, "example_inputs")
-    args = check_args(example_inputs, "example_inputs", call)
-    name = type(model).__name__.lower()
-    task = Task(
-        name=name,
-        source=f"{type(model).__module__}.{type(model).__qualname__}",
-        model=call.positional(model),
-        args=args,
-        call=call,
-        calibration=None if calibration is None else collect(calibration, args, "calibration", call=call),
-        evaluation=None if evaluate is None else collect(evaluate, args, "evaluate", call=call),
-        score=None if metric is None else scores.of(metric, "metric=", higher_is_better),
-        sequence=sequence,
-    )
-    if task.evaluation is None:
-        task = replace(task, evaluation=stand_in(task, 0))
-    return export(task, plan, Path(out), bounds or Gates(), overwrite=overwrite)
+    if (methods is None) == (example_inputs is None):
+        raise InputError("build takes example_inputs, those of forward, or methods, those of several; give one of them")
+    example = {"": example_inputs} if methods is None else _methods.examples(methods, "methods")
+    names = list(example)
+
+    def given(what: Any, source: str) -> dict[str, Any]:
+        if what is None:
+            return {}
+        return {"": what} if methods is None else _methods.by_name(what, names, source)
+
+    calibrations, evaluations = given(calibration, "calibration"), given(evaluate, "evaluate")
+    metrics = given(metric, "metric") if isinstance(metric, Mapping) else dict.fromkeys(names, metric)
+
+    def task_of(method: str) -> Task:
+        of = f" {method}".rstrip()
+        source = "example_inputs" if methods is None else f"methods{of}"
+        call = Call.of(example[method], source)
+        args = check_args(example[method], source, call)
+        score = metrics.get(method)
+        calibrate, judged = calibrations.get(method), evaluations.get(method)
+        made = Task(
+            name=type(model).__name__.lower(),
+            source=f"{type(model).__module__}.{type(model).__qualname__}",
+            model=call.positional(_methods.method(model, method, "methods") if method else model),
+            args=args,
+            call=call,
+            calibration=None if calibrate is None else collect(calibrate, args, f"calibration{of}", call=call),
+            evaluation=None if judged is None else collect(judged, args, f"evaluate{of}", call=call),
+            score=None if score is None else scores.of(score, "metric=", higher_is_better),
+            sequence=sequence,
+            method=method,
+        )
+        return made if made.evaluation is not None else replace(made, evaluation=stand_in(made, 0))
+
+    return export(Task.of_methods(map(task_of, names)), plan, Path(out), bounds or Gates(), overwrite=overwrite)
 
 
 def export(
@@ -192,31 +202,28 @@ def export(
     """Write and judge every artifact of `plan` into `out`, with manifest, golden samples and report."""
     staging.refuse_existing(out, overwrite=overwrite)
     for recipe in plan.recipes:
-        recipe.check_calibration(given=task.calibration is not None)
+        without = [one.method for one in task.each if one.calibration is None]
+        if task.method and without and recipe.scheme == "static":
+            raise InputError(
+                f"{recipe.name} needs calibration data of each method, and {without[0]} has none; give some"
+            )
+        recipe.check_calibration(given=not without)
     out = out.absolute()  # the model's forward may change the working folder
-    say("capturing")
-    task, program = captured(task, plan.max_batch, plan.dynamic)
-    samples = evaluation(task)
-    say(f"running {task.name} in torch on {len(samples)} samples")
-    held, program, reference = settle(task, program, samples)
-    if plan.keep_state and not program.state:
-        raise InputError(f"{task.source} keeps no state from call to call; leave out --keep-state")
-    program = replace(program, keeps=plan.keep_state)
-    standard = Standard(
-        samples=samples,
-        reference=reference,
-        score=task.score,
-        threads=threads,
-        batches=batches.of(samples, reference, plan.max_batch, held.reference, program.outputs, program.lengths),
-        named=(program.inputs, program.outputs),
-    )
-    _ = standard.comparison  # a metric that cannot be had is told before anything is written
-    calibrate = calibration(task, program)
+    if plan.keep_state and task.method:
+        raise InputError("each method would keep a state of its own in a file; leave out --keep-state")
+    subjects = subject.prepare_all(task, plan.max_batch, plan.dynamic, threads=threads, say=say)
+    if plan.keep_state:
+        subjects = {method: one.keeping() for method, one in subjects.items()}
+    standards = {method: one.standard for method, one in subjects.items()}
+    for standard in standards.values():
+        _ = standard.comparison  # a metric that cannot be had is told before anything is written
+    makers = {method: one.job for method, one in subjects.items()}
     with staging.folder(out, overwrite=overwrite) as folder:
-        written = write(program, plan, task.name, folder, calibrate, say)
-        yardsticks = _yardsticks(program, written, standard, folder, say)
-        records = recording.save_golden(folder, standard, judge(written, standard, bounds, yardsticks, say))
-        result = recording.manifest_of(task, standard, records, bounds, plan.max_batch, program.changed, plan.dynamic)
+        written = write(makers, plan, task.name, folder, say)
+        yardsticks = _yardsticks(makers, standards, written, folder, say)
+        records = recording.save_golden(folder, standards, judge(written, standards, bounds, yardsticks, say))
+        parts = {method: one.manifest(records, bounds) for method, one in subjects.items()}
+        result = recording.together(parts, records)
         result = replace(result, recipes={r.name: r.text for r in plan.recipes if r.text})
         result.write(folder)
         page.write(folder)
@@ -224,57 +231,71 @@ def export(
 
 
 def write(
-    program: Program,
-    plan: Plan,
-    name: str,
-    folder: Path,
-    calibrate: Callable[[], Iterable[tuple[Tensor, ...]]] | None,
-    say: Say = lambda line: None,
+    makers: Mapping[str, Maker], plan: Plan, name: str, folder: Path, say: Say = lambda line: None
 ) -> list[Candidate | ArtifactRecord]:
     """Convert: one quantised graph a recipe, one file a recipe and target; a record of failure where there is none.
 
-    Raises MissingExtraError or UnloadableError where the packages of all that is asked for are absent.
+    makers: of each method by its name, "" of a model that has one; what is written of several in one file is as many
+    candidates in a row, and of a target whose files hold one each a file. Raises MissingExtraError or UnloadableError
+    where the packages of all that is asked for are absent.
     """
     written: list[Candidate | ArtifactRecord] = []
     absent: list[EdgepassError] = []
+    tried = 0
     for recipe in plan.recipes:
-        job = Job(program, recipe, calibrate)
-        expected = expectations(job)
-        graph = operations.Graph(job.realised) if recipe.scheme == "static" else None
+        jobs = {method: make(recipe) for method, make in makers.items()}
+        expected = {method: expectations(job) for method, job in jobs.items()}
+        graphs = {method: _graph(job) for method, job in jobs.items()}
         for target_name in plan.targets:
-            path = folder / f"{name}.{recipe.name}{exporters.target(target_name).suffix}"
-            why = plan.refused.get((target_name, recipe.name))
-            if why is None:
-                say(f"writing {path.name}")
-                try:
-                    written.append(convert(target_name, job, path, expected(target_name), graph))
-                    continue
-                except RefusedError as error:
-                    staging.remove(path)
-                    why = str(error)
-                except MemoryError:
-                    staging.remove(path)
-                    why = exporters.no_memory(target_name, recipe)
-                except ABSENT as error:
-                    absent.append(error)
-                    why = str(error)
-            written.append(verdict.unwritten(target_name, exporters.target(target_name).runtime, recipe.name, why))
-    if absent and len(absent) == len(written) - len(plan.refused):
+            target = exporters.target(target_name)
+            refused = plan.refused.get((target_name, recipe.name))
+            for infix, methods in _files(target_name, jobs):
+                path = folder / f"{name}{infix}.{recipe.name}{target.suffix}"
+                why = refused
+                if why is None:
+                    say(f"writing {path.name}")
+                    tried += 1
+                    try:
+                        lowered = exporters.export_methods(target_name, {m or ONE: jobs[m] for m in methods}, path)
+                        for m in methods:
+                            of = expected[m](target_name)
+                            written.append(_candidate(target_name, jobs[m], path, lowered[m or ONE], of, graphs[m], m))
+                        continue
+                    except RefusedError as error:
+                        staging.remove(path)
+                        why = str(error)
+                    except MemoryError:
+                        staging.remove(path)
+                        why = exporters.no_memory(target_name, recipe)
+                    except ABSENT as error:
+                        absent.append(error)
+                        why = str(error)
+                method = methods[0] if infix else ""
+                written.append(verdict.unwritten(target_name, target.runtime, recipe.name, why, method))
+    if absent and len(absent) == tried:
         raise together(absent)
     return written
 
 
+def _files(target_name: str, methods: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """In which files a target holds methods: of each what its name has behind the model's, and which it holds."""
+    held = list(methods)
+    if len(held) == 1 or exporters.target(target_name).methods:
+        return [("", held)]
+    return [(f".{method}", [method]) for method in held]
+
+
 def judge(
     written: Iterable[Candidate | ArtifactRecord],
-    standard: Standard,
+    standards: Mapping[str, Standard],
     bounds: Gates,
-    yardsticks: Mapping[str, Yardstick | str | None],
+    yardsticks: Mapping[tuple[str, str], Yardstick | str | None],
     say: Say = lambda line: None,
 ) -> list[tuple[ArtifactRecord, list[Array]]]:
-    """The record of each file with its outputs; a record of failure is as it was, without any.
+    """The record of each file, or method of one, with its outputs; a record of failure is as it was, without any.
 
-    A file whose runtime is not installed is not judged here, and the others are; MissingExtraError where it is so of
-    all of them.
+    standards: by method. yardsticks: by target and method. A file whose runtime is not installed is not judged here,
+    and the others are; MissingExtraError where it is so of all of them.
     """
     judged: list[tuple[ArtifactRecord, list[Array]]] = []
     absent: list[EdgepassError] = []
@@ -283,9 +304,10 @@ def judge(
         if isinstance(asked, ArtifactRecord):
             judged.append((asked, []))
             continue
-        say(f"judging {asked.path.name}")
+        say(f"judging {asked.path.name}{asked.method and f' {asked.method}'}")
         try:
-            record, outputs = verdict.judge(asked, standard, bounds, yardsticks.get(asked.target))
+            stick = yardsticks.get((asked.target, asked.method))
+            record, outputs = verdict.judge(asked, standards[asked.method], bounds, stick)
             run += 1
         except MissingExtraError as error:
             absent.append(error)
@@ -304,6 +326,18 @@ def convert(
     Raises UnknownNameError or RefusedError.
     """
     lowered = exporters.export(target_name, job, path)
+    return _candidate(target_name, job, path, lowered, expected or expectations(job)(target_name), graph or _graph(job))
+
+
+def _candidate(
+    target_name: str,
+    job: Job,
+    path: Path,
+    lowered: Lowered,
+    expected: Expected,
+    graph: operations.Graph | None,
+    method: str = "",
+) -> Candidate:
     return Candidate(
         path=path,
         target=target_name,
@@ -318,11 +352,16 @@ def convert(
             *exporters.spared(target_name, job),
             *exporters.stateless(target_name, job),
         ],
-        expected=expected or expectations(job)(target_name),
-        graph=graph or (operations.Graph(job.realised) if job.recipe.scheme == "static" else None),
+        expected=expected,
+        graph=graph,
         fresh=True,
         keeps=exporters.keeps_state(target_name, job),
+        method=method,
     )
+
+
+def _graph(job: Job) -> operations.Graph | None:
+    return operations.Graph(job.realised) if job.recipe.scheme == "static" else None
 
 
 def expectations(job: Job) -> Callable[[str], Expected]:
@@ -339,110 +378,52 @@ def expectations(job: Job) -> Callable[[str], Expected]:
     return of
 
 
-def captured(task: Task, max_batch: int | None, dynamic: Sequence[Varying] = ()) -> tuple[Task, Program]:
-    """The program of a task, and the task with the state that it turns out to keep."""
-    with _memory.bounded():
-        program = capture(
-            task.model, task.args, decompositions=task.decompositions, max_batch=max_batch, dynamic=dynamic
-        )
-    return task.stateful(program.state, program.args[len(task.args) :]), program
-
-
-def calibration(task: Task, program: Program) -> Callable[[], Iterable[tuple[Tensor, ...]]] | None:
-    """The arguments to calibrate with, state as `program` comes to it call by call; None where there are none."""
-    samples = task.calibration
-    if samples is None or not samples.state:
-        return None if samples is None else partial(batches.calibration, samples, program.lengths)
-    return partial(_carried, samples, program, task.source)
-
-
-def _carried(samples: Samples, program: Program, source: str) -> Iterator[tuple[Tensor, ...]]:
-    calls = 0
-    try:
-        for arguments, _ in samples.run(program.exported.module()):
-            yield arguments
-            calls += 1
-    except (RuntimeError, IndexError) as error:
-        why = f"raises {type(error).__name__} on calibration sample {calls}: {first_line(error)}"
-        raise InputError(f"{source} {why}{FULL}") from None
-
-
-def settle(task: Task, program: Program, samples: Samples) -> tuple[Task, Program, list[Array]]:
-    """What files are held against, and its outputs: the model; or the captured program, where capture changed it.
-
-    What torch.export itself changes is no file's fault, and said. What our canonical forms change is our own: the
-    program is then taken without them. Both are looked for on the first of the samples.
-    """
-    reference = task.reference(samples)
-    few = replace(samples, inputs=[x[:COMPARED] for x in samples.inputs], targets=None)
-    bare = replace(task, model=program.bare or program.exported, score=None, what="the captured program")
-    if apart := _apart([r[:COMPARED] for r in reference], bare.reference(few)):
-        task, reference = bare, bare.reference(samples)
-        program = replace(program, changed=CHANGED.format(apart))
-    if program.bare is not None:
-        try:
-            canonical = replace(bare, model=program.exported).reference(few)
-            apart = _apart([r[:COMPARED] for r in reference], canonical)
-        except InputError as error:  # the bare program gives numbers, and this one none
-            apart = str(error).partition(";")[0]  # what follows is advice to a user
-        if apart:
-            program = uncanonical(program, f"change this model: {apart}")
-    return task, program, reference
-
-
-def _apart(reference: list[Array], outputs: list[Array]) -> str:
-    """In what some outputs are not others that should be the same; empty where they are."""
-    if len(outputs) != len(reference):
-        return f"it gives {len(outputs)} outputs where there were {len(reference)}"
-    figures = [_figure(r, o) for r, o in zip(reference, outputs, strict=True)]
-    worst = figures.index(min(figures))
-    return f"output {worst} is {figures[worst]:.1f} dB from what it was" if figures[worst] < SAME_DB else ""
-
-
-def _figure(reference: Array, output: Array) -> float:
-    """Centred SQNR where there is one, in dB, and SAME_DB where float32 can reach no more."""
-    if reference.shape != output.shape:
-        return -parity.SQNR_CAP_DB
-    (found,) = parity.compare(reference, output).outputs
-    if found.whole is None:
-        return found.sqnr_db
-    reached = found.whole.centred_db >= parity.reachable(SAME_DB, found.whole.ceiling_db)
-    return max(found.whole.centred_db, SAME_DB) if reached else found.whole.centred_db
-
-
-def evaluation(task: Task) -> Samples:
-    """The evaluation samples; every task has some by now."""
-    if task.evaluation is None:
-        raise InputError(f"{task.source} came without evaluation data; give --eval-data or get_eval_data()")
-    return task.evaluation
-
-
 def _yardsticks(
-    program: Program, written: list[Candidate | ArtifactRecord], standard: Standard, folder: Path, say: Say
-) -> dict[str, Yardstick | str | None]:
-    """The float32 file of each target that has a file: one asked for, or one made for the comparison.
+    makers: Mapping[str, Maker],
+    standards: Mapping[str, Standard],
+    written: list[Candidate | ArtifactRecord],
+    folder: Path,
+    say: Say,
+) -> dict[tuple[str, str], Yardstick | str | None]:
+    """The float32 file of each target that has a file, by target and method: one asked for, or one made for this.
 
     None where it cannot run here; a sentence where the target fails at it.
     """
-    sticks: dict[str, Yardstick | str | None] = {}
-    job = Job(program, recipes.read("fp32"))
+    sticks: dict[tuple[str, str], Yardstick | str | None] = {}
+    jobs = {method: make(recipes.read("fp32")) for method, make in makers.items()}
     candidates = [c for c in written if isinstance(c, Candidate)]
     for name in dict.fromkeys(c.target for c in candidates):
         target = exporters.target(name)
-        asked = [c.path for c in candidates if c.target == name and c.recipe and c.recipe.scheme == "float32"]
-        path = asked[0] if asked else folder / f".float{target.suffix}"
-        say(f"measuring the float model as {target.suffix}")
-        try:
-            if not asked:
-                exporters.export(name, job, path)
-            keeping = standard.keeping if exporters.keeps_state(name, job) else standard
-            sticks[name] = verdict.measure_float(path, target.runtime, keeping)
-        except (DeviceOnlyError, MissingExtraError):
-            sticks[name] = None
-        except (ArtifactError, RefusedError) as error:
-            said = verdict.said(error, path, fresh=True)
-            sticks[name] = f"the float32 model cannot be had as a file of {name}, {NOT_BELIEVED}: {said}"
-        finally:
-            if not asked:
-                staging.remove(path)
+        asked = {c.method: c.path for c in candidates if c.target == name and c.recipe and c.recipe.scheme == "float32"}
+        for infix, methods in _files(name, jobs):
+            path = asked.get(methods[0], folder / f".float{infix}{target.suffix}")
+            say(f"measuring the float model as {target.suffix}")
+            try:
+                if methods[0] not in asked:
+                    exporters.export_methods(name, {m or ONE: jobs[m] for m in methods}, path)
+                for m in methods:
+                    sticks[name, m] = _measured(name, jobs[m], path, standards[m], m)
+            except (DeviceOnlyError, MissingExtraError):
+                sticks |= {(name, m): None for m in methods}
+            except (ArtifactError, RefusedError) as error:
+                sticks |= {(name, m): _not_believed(name, path, error) for m in methods}
+            finally:
+                if methods[0] not in asked:
+                    staging.remove(path)
     return sticks
+
+
+def _measured(name: str, job: Job, path: Path, standard: Standard, method: str) -> Yardstick | str | None:
+    """A method of a float32 file, run."""
+    try:
+        keeping = standard.keeping if exporters.keeps_state(name, job) else standard
+        return verdict.measure_float(path, exporters.target(name).runtime, keeping, method)
+    except (DeviceOnlyError, MissingExtraError):
+        return None
+    except (ArtifactError, RefusedError) as error:
+        return _not_believed(name, path, error)
+
+
+def _not_believed(name: str, path: Path, error: EdgepassError) -> str:
+    said = verdict.said(error, path, fresh=True)
+    return f"the float32 model cannot be had as a file of {name}, {NOT_BELIEVED}: {said}"

@@ -1,6 +1,6 @@
 """A task: the model to export with the data that calibrates and judges it, whatever it was made from."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,6 +21,8 @@ from edgepass.state import Explicit, restored
 
 FULL = "; its state may hold no more calls than these, then let it begin anew after so many with --sequence"
 """Said of a model that raises in the midst of a sequence."""
+FORWARD = "forward"
+"""The method that a file runs unasked where it has no other."""
 MOST_STATE = 1 << 30
 """Bytes of state over all evaluation samples: what each call leaves is compared."""
 
@@ -61,6 +63,10 @@ class Task:
     """Names of the buffers that the model keeps state in, its last arguments and outputs."""
     sequence: int | None = None
     """Calls after which that begins anew; None where it never does."""
+    method: str = ""
+    """The name of the method that it is of, which `model` then does when it is called; empty for its forward alone."""
+    others: tuple["Task", ...] = ()
+    """The model's other methods, each as a task; this one is what a file runs unasked."""
 
     def __post_init__(self) -> None:
         """Raises InputError for calibration data that are no numbers: every range taken from them would be none."""
@@ -72,21 +78,43 @@ class Task:
                     f"samples, first of {int(bad.argmax())}; mend the data"
                 )
 
+    @property
+    def each(self) -> tuple["Task", ...]:
+        """The task of each method, in order."""
+        return (replace(self, others=()), *self.others)
+
+    def mapped(self, change: Callable[["Task"], "Task"]) -> "Task":
+        """With each method's changed."""
+        return Task.of_methods(map(change, self.each))
+
+    @staticmethod
+    def of_methods(tasks: Iterable["Task"]) -> "Task":
+        """One task of those of a model's methods; forward, alone, has no name."""
+        first, *others = tasks
+        return replace(
+            first, others=tuple(others), method="" if first.method == FORWARD and not others else first.method
+        )
+
+    @property
+    def called(self) -> str:
+        """What it is called in a sentence."""
+        return f"{self.source}, method {self.method}," if self.method else self.source
+
     def stateful(self, names: Sequence[str], initial: Sequence[Tensor]) -> "Task":
         """The same with what the model keeps in the buffers `names` as arguments and outputs, and data in sequence.
 
         Raises InputError where it keeps nothing, and sequences are asked for.
         """
-        if not names and self.sequence:
+        if not names and self.sequence and not self.method:  # another may keep some
             raise InputError(f"{self.source} keeps no state from call to call; leave out --sequence")
         if not names:
-            return self
+            return replace(self, sequence=None)
         state = [value.numpy() for value in initial]
         held = sum(value.nbytes for value in state)
         calls = len(self.evaluation) if self.evaluation else 0
         if calls * held > MOST_STATE:
             raise InputError(
-                f"{self.source} keeps {held / 2**20:.3g} MiB of state, of which {calls:,} evaluation samples would be "
+                f"{self.called} keeps {held / 2**20:.3g} MiB of state, of which {calls:,} evaluation samples would be "
                 f"{calls * held / 2**30:.3g} GiB; give {max(MOST_STATE // held, 1):,} or fewer, with --eval-samples"
             )
         return replace(
@@ -115,9 +143,9 @@ class Task:
                 rows += (outputs for _, outputs in samples.run(module))
         except (Exception, SystemExit) as error:
             why = f"raises {type(error).__name__} on evaluation sample {len(rows)}: {first_line(error)}"
-            raise InputError(f"{self.source} {why}{FULL if self.state and rows else ''}") from None
+            raise InputError(f"{self.called} {why}{FULL if self.state and rows else ''}") from None
         if len({tuple(y.shape for y in row) for row in rows}) > 1:
-            raise InputError(f"{self.source} gives outputs of different shapes for samples of one shape; a file cannot")
+            raise InputError(f"{self.called} gives outputs of different shapes for samples of one shape; a file cannot")
         outputs = [np.ascontiguousarray(np.stack(column)) for column in zip(*rows, strict=True)]
         for number, output in enumerate(outputs):
             bad = ~np.isfinite(output.reshape(len(output), -1)).all(axis=1)

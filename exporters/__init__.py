@@ -204,7 +204,7 @@ def export(name: str, job: Job, path: Path) -> Lowered:
 def export_methods(name: str, jobs: Mapping[str, Job], path: Path) -> dict[str, Lowered]:
     """The same of methods in one file, by their names; where a format runs one unasked, that is the first."""
     chosen, named = target(name), list(jobs) != [ONE]
-    if named and not chosen.methods:
+    if len(jobs) > 1 and not chosen.methods:
         raise RefusedError(one_method(name))
     lowered: dict[str, Lowered] = {}
     for method, job in jobs.items():

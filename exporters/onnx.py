@@ -16,7 +16,7 @@ from torch.fx import Node
 
 from edgepass import rewrites
 from edgepass.errors import not_imported
-from edgepass.exporters import Beyond, Job, KeepsState, Lowered, Spares, _lacking
+from edgepass.exporters import ONE, Beyond, Job, KeepsState, Lowered, Spares, _lacking
 from edgepass.quantize import weights
 from edgepass.quantize.float16 import to_float16
 from edgepass.quantize.pt2e import CONVOLUTIONS, TRANSPOSED
@@ -83,10 +83,12 @@ def _converted(job: Job, program: ExportedProgram) -> Any:
 
 
 def write(lowered: Mapping[str, Lowered], path: Path) -> None:
-    """Write a model to `path`."""
+    """Write a model to `path`, whose graph has the name of its method."""
     import onnx
 
-    (made,) = lowered.values()
+    ((method, made),) = lowered.items()
+    if method != ONE:
+        made.content.graph.name = method
     onnx.save_model(made.content, str(path))
 
 

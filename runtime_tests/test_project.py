@@ -40,6 +40,7 @@ ALLOWED = {
     "judging.metrics": {"errors", "runtimes"},
     "judging.score": {"errors", "catalog", "runtimes", "judging.manifest", "judging.metrics"},
     "state": {"structure"},
+    "methods": {"errors"},
     "samples": {"errors", "structure", "calling", "judging.manifest", "runtimes"},
     "task": {"errors", "samples", "judging.manifest", "judging.score", "runtimes", "calling", "state"},
     "judging": BASE | {"arrays", "judging.files", "runtimes", "quantize", "samples", "task"}
@@ -47,7 +48,9 @@ ALLOWED = {
     "report": {"errors", "staging", "judging.manifest", "judging.parity", "judging.figures"},
     "describing": BASE | {"runtimes", "models", "models.parts", "judging.files", "report", "samples", "task"}
     | {"arrays", "quantize"},
+    "subject": BASE | {"runtimes", "quantize", "exporters", "judging", "samples", "task"},
     "pipeline": BASE
+    | {"subject", "methods"}
     | {"runtimes", "quantize", "exporters", "judging", "judging.files", "judging.score", "report", "staging", "task"}
     | {"calling", "ranges", "samples"},
 }  # fmt: skip

@@ -167,15 +167,16 @@ def validate(
 @cli.command()
 @click.argument("path", type=click.Path(path_type=Path), metavar="OUT/|FILE")
 @click.option("--runs", default=200, show_default=True, type=click.IntRange(1))
+@options.one_method
 @options.threads
 @options.as_json
-def benchmark(path: Path, runs: int, threads: int, as_json: bool) -> None:
+def benchmark(path: Path, runs: int, method: str, threads: int, as_json: bool) -> None:
     """Time every file on this host, in a process of its own. A host's latency is not a phone's."""
     from edgepass.cli import terminal
     from edgepass.describing import benchmarking
 
     with terminal.Steps(silent=as_json) as steps:
-        rows = benchmarking.benchmark(path, runs=runs, threads=threads, say=steps.say)
+        rows = benchmarking.benchmark(path, runs=runs, threads=threads, method=method, say=steps.say)
     if as_json:
         printing.json(rows)
     else:
@@ -205,8 +206,9 @@ def inspect(file: Path, method: str, as_json: bool) -> None:
 @cli.command()
 @click.argument("path", type=click.Path(path_type=Path), metavar="OUT/|FILE")
 @click.option("--recipe", help="What each weight should be. [default: what the manifest beside it was asked for]")
+@options.one_method
 @options.as_json
-def audit(path: Path, recipe: str | None, as_json: bool) -> None:
+def audit(path: Path, recipe: str | None, method: str, as_json: bool) -> None:
     """Show in which number format each weight of a file really is, beside the one that was asked for.
 
     Read from the file's bytes: no model is loaded and nothing is run. Exit code 2 when a weight is in another format,
@@ -216,7 +218,7 @@ def audit(path: Path, recipe: str | None, as_json: bool) -> None:
     from edgepass.describing import auditing
     from edgepass.judging.gates import worst
 
-    found = auditing.audits(path, recipe)
+    found = auditing.audits(path, recipe, method)
     if as_json:
         printing.json(found)
     else:
@@ -239,9 +241,19 @@ def audit(path: Path, recipe: str | None, as_json: bool) -> None:
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of the noise.")
 @click.option("--min-sqnr", type=RATIO_DB, help="Least centred SQNR of B's outputs against A's, e.g. 20dB.")
+@options.method
 @options.threads
 @options.as_json
-def diff(a: Path, b: Path, data: Path | None, seed: int, min_sqnr: float | None, threads: int, as_json: bool) -> None:
+def diff(
+    a: Path,
+    b: Path,
+    data: Path | None,
+    seed: int,
+    min_sqnr: float | None,
+    method: str,
+    threads: int,
+    as_json: bool,
+) -> None:
     """Show what two files of any formats have in common and what not: interface, weights, operations, outputs.
 
     With --min-sqnr, exit code 2 when the outputs are further apart, 5 when they cannot be compared. For example:
@@ -251,7 +263,7 @@ def diff(a: Path, b: Path, data: Path | None, seed: int, min_sqnr: float | None,
     from edgepass.describing import difference
 
     with terminal.Steps(silent=as_json) as steps:
-        found = difference.diff(a, b, data=data, seed=seed, threads=threads, say=steps.say)
+        found = difference.diff(a, b, method=method, data=data, seed=seed, threads=threads, say=steps.say)
     if as_json:
         printing.json(found)
     else:

@@ -2,9 +2,10 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -46,6 +47,7 @@ threads = click.option("--threads", default=1, show_default=True, type=click.Int
 method = click.option(
     "--method", default="", help="Which method of a FILE that has several. [default: what it runs unasked]"
 )
+one_method = click.option("--method", default="", help="The only method asked for of those in files. [default: each]")
 overwrite = click.option("--overwrite", is_flag=True, help="Replace the output folder if it exists.")
 
 
@@ -108,7 +110,12 @@ def data(command: Command) -> Command:
     return most(few(command))
 
 
-def task(model: str, options: dict[str, Any], say: Callable[[str], None], before: "Metric | None" = None) -> Any:
+def task(
+    model: str,
+    options: dict[str, Any],
+    say: Callable[[str], None],
+    before: "Mapping[str, Metric]" = MappingProxyType({}),
+) -> Any:
     from edgepass import source
 
     return source.load(

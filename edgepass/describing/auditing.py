@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from edgepass.describing.inspection import number_format, short
+from edgepass.describing.inspection import methods, number_format, short
 from edgepass.errors import InputError
 from edgepass.judging import files, gates, manifest
 from edgepass.judging.figures import percent
@@ -35,37 +35,44 @@ class Format:
 
 @dataclass(frozen=True, kw_only=True)
 class Audited:
-    """One file. `verdict` is not-evaluated where nothing was asked for, and so is `audit.coverage` None."""
+    """One file, or a method of one that has several.
+
+    `verdict` is not-evaluated where nothing was asked for, and so is `audit.coverage` None.
+    """
 
     file: str
+    method: str
     formats: list[Format]
     audit: Audit
     verdict: Outcome
     reasons: list[str]
 
 
-def audits(path: Path, recipe: str | None = None) -> list[Audited]:
+def audits(path: Path, recipe: str | None = None, method: str = "") -> list[Audited]:
     """The weights of every file of an output folder, or of one file, beside what was asked for.
 
+    method: the only one that is asked for, of files that have several; without it each is told of by itself.
     recipe: of a file that no manifest is beside; or another than the manifest says. Raises InputError where a folder
     holds no manifest, for a file of no known kind and for an unknown recipe; ArtifactError for a broken file.
     """
     if path.is_dir() and path.suffix != ".mlpackage":
         made = manifest.read(path)
-        return [_audited(path / record.file, record, recipe) for record in made.artifacts if record.file]
-    return [_audited(path, _record(path), recipe)]
+        records = [record for record in made.artifacts if record.file and method in ("", record.method)]
+        return [_audited(path / record.file, record.method, record, recipe) for record in records]
+    return [_audited(path, name, _record(path, name), recipe) for name in methods(path, method)]
 
 
-def _record(file: Path) -> ArtifactRecord | None:
+def _record(file: Path, method: str) -> ArtifactRecord | None:
     try:
         artifacts = manifest.read(file.parent).artifacts
     except InputError:  # there is none, or another's
         return None
-    return next((record for record in artifacts if record.file == file.name), None)
+    ours = [record for record in artifacts if record.file == file.name]
+    return next((record for record in ours if method in ("", record.method)), None)
 
 
-def _audited(file: Path, record: ArtifactRecord | None, recipe: str | None) -> Audited:
-    weights = _child.inspect(files.runtime_of(file), file).weights
+def _audited(file: Path, method: str, record: ArtifactRecord | None, recipe: str | None) -> Audited:
+    weights = _child.inspect(files.runtime_of(file), file, method=method).weights
     if recipe is not None:
         chosen = recipes.read(recipe)
         name, wanted = chosen.name, [_asked(weight, chosen.weights) for weight in _read_as_weights(weights)]
@@ -76,7 +83,12 @@ def _audited(file: Path, record: ArtifactRecord | None, recipe: str | None) -> A
     found = audit(name, wanted, weights)
     outcome, reason = gates.covered(found, 1.0) if wanted else ("not-evaluated", "")
     return Audited(
-        file=file.name, formats=_formats(weights), audit=found, verdict=outcome, reasons=[reason] if reason else []
+        file=file.name,
+        method=method,
+        formats=_formats(weights),
+        audit=found,
+        verdict=outcome,
+        reasons=[reason] if reason else [],
     )
 
 
@@ -123,8 +135,9 @@ def table(found: Audited) -> Table:
 
 def lines(found: Audited) -> list[str]:
     """The verdict on one file in a sentence."""
+    name = f"{found.file} {found.method}".rstrip()
     if found.audit.coverage is None:
-        return [f"{found.file}: nothing was asked for that could be held against it; give --recipe"]
-    return [f"{found.file}: {found.verdict}: {reason}" for reason in found.reasons] or [
-        f"{found.file}: pass: {percent(found.audit.coverage)} of the elements are as {found.audit.requested} asks"
+        return [f"{name}: nothing was asked for that could be held against it; give --recipe"]
+    return [f"{name}: {found.verdict}: {reason}" for reason in found.reasons] or [
+        f"{name}: pass: {percent(found.audit.coverage)} of the elements are as {found.audit.requested} asks"
     ]

@@ -11,13 +11,14 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from edgepass.describing import feeding
+from edgepass.describing import feeding, inspection
 from edgepass.errors import (
     ArtifactError,
     DeviceOnlyError,
     EdgepassError,
     InputError,
     MissingExtraError,
+    listed,
     together,
 )
 from edgepass.judging import files, manifest
@@ -28,42 +29,47 @@ from edgepass.runtimes import Array, _child
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One file, or why it is not timed."""
+    """One file, or a method of one that has several, or why it is not timed."""
 
     file: str
+    method: str = ""
     bytes: int
     peak_bytes: int | None = None
     latency: Latency | None = None
     note: str = ""
 
 
-def benchmark(path: Path, *, runs: int, threads: int = 1, say: Callable[[str], None] = lambda line: None) -> list[Row]:
+def benchmark(
+    path: Path, *, runs: int, threads: int = 1, method: str = "", say: Callable[[str], None] = lambda line: None
+) -> list[Row]:
     """Time the files of an output folder, or one file, on golden inputs where there are any and on zeros elsewhere.
 
+    method: the only one of a file that is asked for, of those whose files have several; without it each has a row.
     Raises MissingExtraError or ArtifactError and its kin where none of them can be timed.
     """
     rows: list[Row] = []
     errors: list[EdgepassError] = []
-    for file in _files(path):
-        say(f"timing {file.name}")
+    for file, name in _files(path, method):
+        say(f"timing {file.name}{name and f' {name}'}")
         try:
-            rows.append(_timed(file, runs, threads))
+            rows.append(_timed(file, name, runs, threads))
         except (ArtifactError, DeviceOnlyError, MissingExtraError) as error:
             errors.append(error)
-            rows.append(Row(file=file.name, bytes=files.size(file), note=str(error)))
+            rows.append(Row(file=file.name, method=name, bytes=files.size(file), note=str(error)))
     if errors and len(errors) == len(rows):
         raise together(errors)
     return rows
 
 
-def _timed(file: Path, runs: int, threads: int) -> Row:
+def _timed(file: Path, method: str, runs: int, threads: int) -> Row:
     runtime = files.runtime_of(file)
     calls = _calls(file)
-    inputs = _inputs(file, runtime, fed=calls is None)
+    inputs = _inputs(file, method, runtime, fed=calls is None)
     measured = _child.run(
         runtime,
         file,
         inputs,
+        method=method,
         sequence=calls,
         keeps=calls is not None,
         threads=threads,
@@ -73,6 +79,7 @@ def _timed(file: Path, runs: int, threads: int) -> Row:
     assert measured.contents is not None
     return Row(
         file=file.name,
+        method=method,
         bytes=files.size(file, measured.contents.beside),
         peak_bytes=measured.peak_bytes,
         latency=measured.latency,
@@ -81,7 +88,11 @@ def _timed(file: Path, runs: int, threads: int) -> Row:
 
 def notes(rows: list[Row]) -> list[str]:
     """A sentence for each file that was not timed."""
-    return [f"{row.file} is not timed: {row.note}" for row in rows if row.note]
+    return [f"{_name(row)} is not timed: {row.note}" for row in rows if row.note]
+
+
+def _name(row: Row) -> str:
+    return f"{row.file} {row.method}".rstrip()
 
 
 def table(rows: list[Row]) -> Table:
@@ -94,24 +105,35 @@ def table(rows: list[Row]) -> Table:
     for row in rows:
         latency = row.latency
         if latency is None or row.peak_bytes is None:
-            view.add_row(Text(row.file), size(row.bytes), *("-" * 4), "not timed")
+            view.add_row(Text(_name(row)), size(row.bytes), *("-" * 4), "not timed")
             continue
         figures = [size(row.bytes), size(row.peak_bytes), duration(latency.p50_us), duration(latency.p95_us)]
-        view.add_row(Text(row.file), *figures, str(latency.runs), latency.evidence)
+        view.add_row(Text(_name(row)), *figures, str(latency.runs), latency.evidence)
     threads = max((row.latency.threads for row in rows if row.latency), default=1)
     view.caption = f"on this host, which is no phone; {threads} thread{'s' * (threads != 1)}"
     return view
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, method: str) -> list[tuple[Path, str]]:
+    """Files, each with a method of those that are asked for."""
     if path.is_dir() and path.suffix != ".mlpackage":
-        return [path / record.file for record in manifest.read(path).artifacts if record.file]
-    return [path]
+        written = [record for record in manifest.read(path).artifacts if record.file]
+        asked = [(path / record.file, record.method) for record in written if method in ("", record.method)]
+        if not asked and written:
+            known = listed(list(dict.fromkeys(record.method for record in written if record.method)))
+            raise InputError(f"no file of {path} has a method {method!r}; {known or 'they have one each'}")
+        return asked
+    try:
+        return [(path, name) for name in inspection.methods(path, method)]
+    except (ArtifactError, MissingExtraError):  # which timing it will tell
+        return [(path, method)]
 
 
-def _inputs(file: Path, runtime: str, *, fed: bool) -> list[Array]:
-    found = feeding.golden(file, fed=fed)
-    return feeding.zeros(file, _child.inspect(runtime, file).inputs) if found is None else [x[:1] for x in found]
+def _inputs(file: Path, method: str, runtime: str, *, fed: bool) -> list[Array]:
+    found = feeding.golden(file, fed=fed, method=method)
+    if found is not None:
+        return [x[:1] for x in found]
+    return feeding.zeros(file, _child.inspect(runtime, file, method=method).inputs)
 
 
 def _calls(file: Path) -> int | None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from edgepass.describing import feeding
 from edgepass.describing.inspection import number_format, shape, short, tensor
-from edgepass.errors import ArtifactError, DeviceOnlyError, MissingExtraError
+from edgepass.errors import ArtifactError, DeviceOnlyError, InputError, MissingExtraError
 from edgepass.judging import files, parity
 from edgepass.judging.figures import decibels, size
 from edgepass.judging.manifest import Outcome, TensorSpec, Weight
@@ -41,6 +41,8 @@ class Side:
     outputs: list[TensorSpec]
     weights: int
     elements: int
+    methods: list[str] = field(default_factory=list)
+    """Names of all that it has, where it has names for them; the rest is of the one that was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +79,7 @@ def diff(
     a: Path,
     b: Path,
     *,
+    method: str = "",
     data: Path | None = None,
     seed: int = 0,
     threads: int = 1,
@@ -84,24 +87,33 @@ def diff(
 ) -> Difference:
     """Read both files, and run them on one data set: `data`, else the golden samples beside A, else seeded noise.
 
-    data: .npz or .safetensors with an array [samples, *input shape] for each input, in the order of their names. Raises
-    InputError for data that cannot be had and for a file of no known kind, ArtifactError for a broken one.
+    method: the one that is compared, of files that have several; of a file of one it is that, whatever its name.
+    data: .npz or .safetensors with an array [samples, *input shape] for each input, in the order of their names.
+    Raises InputError for data that cannot be had, for a file of no known kind, and where a method is to be named;
+    ArtifactError for a broken file.
     """
     sides = [(file, files.runtime_of(file)) for file in (a, b)]
     contents: list[Contents] = []
+    asked: list[str] = []
     for file, runtime in sides:
         say(f"reading {file.name}")
-        contents.append(_child.inspect(runtime, file, values=True))
+        found = _child.inspect(runtime, file, values=True)
+        several = len(found.methods) > 1
+        if several and not method:
+            raise InputError(f"{file} has the methods {', '.join(found.methods)}; name one with --method")
+        asked.append(method if several else "")
+        contents.append(_child.inspect(runtime, file, method=method, values=True) if asked[-1] else found)
     ours, theirs = contents
     pairs, only_a, only_b = _paired(ours, theirs)
     interface = [*_specs("input", ours.inputs, theirs.inputs), *_specs("output", ours.outputs, theirs.outputs)]
     outputs: list[list[Array]] = []
     given = note = ""
     try:
-        inputs, given = _inputs(a, ours, data, seed)
-        for file, runtime in sides:
+        inputs, given = _inputs(a, method, ours, data, seed)
+        for (file, runtime), name in zip(sides, asked, strict=True):
             say(f"running {file.name}")
-            outputs.append(_child.run(runtime, file, inputs, threads=threads, warmup=0, latency_runs=1).outputs)
+            ran = _child.run(runtime, file, inputs, method=name, threads=threads, warmup=0, latency_runs=1)
+            outputs.append(ran.outputs)
         note = _unlike(*outputs)
     except (ArtifactError, DeviceOnlyError, MissingExtraError) as error:
         note = str(error)
@@ -133,14 +145,15 @@ def _side(file: Path, contents: Contents) -> Side:
         outputs=contents.outputs,
         weights=len(contents.weights),
         elements=sum(int(np.prod(w.shape)) for w in contents.weights),
+        methods=contents.methods,
     )
 
 
-def _inputs(file: Path, contents: Contents, data: Path | None, seed: int) -> tuple[list[Array], str]:
+def _inputs(file: Path, method: str, contents: Contents, data: Path | None, seed: int) -> tuple[list[Array], str]:
     """What both are run on, and what that is called."""
     if data is not None:
         return feeding.read(data, file, contents.inputs), str(data)
-    if (found := feeding.golden(file)) is not None and len(found) == len(contents.inputs):
+    if (found := feeding.golden(file, method=method)) is not None and len(found) == len(contents.inputs):
         return found, "golden samples"
     return feeding.noise(file, contents.inputs, SAMPLES, seed), f"noise, seed {seed}"
 
@@ -234,6 +247,8 @@ def tables(found: Difference) -> list[Table]:
         column.overflow = "fold"
     sides = (found.a, found.b)
     summary.add_row("file", *(Text(Path(s.file).name) for s in sides))
+    if any(len(s.methods) > 1 for s in sides):
+        summary.add_row("methods", *(Text(", ".join(s.methods) or "-") for s in sides))
     summary.add_row("format", *(s.format for s in sides))
     summary.add_row("size", *(size(s.bytes) for s in sides))
     summary.add_row("planned activations", *("-" if s.planned_bytes is None else size(s.planned_bytes) for s in sides))

@@ -18,8 +18,8 @@ MOST_DIMS = 64
 """Of an array of numpy's."""
 
 
-def golden(file: Path, *, fed: bool = True) -> list[Array] | None:
-    """The golden inputs [samples, *input shape] beside a file; None where there are none.
+def golden(file: Path, *, fed: bool = True, method: str = "") -> list[Array] | None:
+    """The golden inputs [samples, *input shape] beside a file; None where there are none, or none of its method.
 
     fed: whether the file takes state, which begins each sequence; it follows the inputs, the same for every sample.
     Raises InputError where they cannot be read.
@@ -31,6 +31,10 @@ def golden(file: Path, *, fed: bool = True) -> list[Array] | None:
         tensors = named_arrays(path)
     except InputError as error:
         raise InputError(f"{error}; export again, or take it away") from None
+    if any(key.startswith(f"{method}.input_") for key in tensors):
+        tensors = {k.removeprefix(f"{method}."): x for k, x in tensors.items() if k.startswith(f"{method}.")}
+    elif not any(key.startswith("input_") for key in tensors) and any(".input_" in key for key in tensors):
+        return None  # of other methods
     inputs, states = (
         [tensors[key] for key in sorted(tensors, key=natural) if key.startswith(kind)] for kind in ("input_", "state_")
     )

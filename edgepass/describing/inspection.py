@@ -19,6 +19,17 @@ def inspect(file: Path, method: str = "") -> Contents:
     return _child.inspect(files.runtime_of(file), file, method=method)
 
 
+def methods(file: Path, method: str = "") -> list[str]:
+    """The methods that are asked for of a file: the one named, each of one that has several, and "" of any other.
+
+    Raises InputError for a file of no known kind, and ArtifactError for a method that it has not.
+    """
+    if method:
+        return [method]
+    held = _child.inspect(files.runtime_of(file), file).methods
+    return held if len(held) > 1 else [""]
+
+
 def tables(file: Path, contents: Contents) -> list[Table]:
     """A summary, the weights, the operations."""
     summary = Table(title=f"{file.name}: {contents.format}", show_header=False)

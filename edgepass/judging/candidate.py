@@ -52,6 +52,8 @@ class Standard:
     """Whether files keep the model's state themselves, and neither take nor give it."""
     named: tuple[Sequence[str], Sequence[str]] = ((), ())
     """What the model calls its inputs and its outputs; nothing where it has no names for them."""
+    method: str = ""
+    """The name of the method that files are held to here, where the model has several."""
 
     @cached_property
     def comparison(self) -> tuple[Comparison | None, list[str]]:

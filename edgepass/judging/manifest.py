@@ -5,7 +5,7 @@ A number that was not measured is null, never a guess, and every measured one ca
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ OURS = {FILE, GOLDEN, REPORT, SIGNATURE, ".DS_Store"}
 
 Evidence = Literal["device", "host runtime", "emulated ISA", "reference executor", "predicted"]
 Outcome = Literal["pass", "fail", "not-evaluated"]
+BADNESS: tuple[Outcome, ...] = ("pass", "not-evaluated", "fail")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +121,8 @@ class ModelInfo:
     """What it keeps from call to call, in the order of its last inputs and outputs; samples are then one sequence."""
     sequence: int | None = None
     """Calls after which that began anew when files were judged; null where it never did."""
+    methods: list["ModelInfo"] = field(default_factory=list)
+    """Each as a model of its own by the method's name, where files hold several; all else is then of the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +133,8 @@ class DataInfo:
     sha256: str
     rows: int
     synthetic: bool = False
+    method: str = ""
+    """The method that it is for, where the model has several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -380,7 +385,7 @@ class AtBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactRecord:
-    """One file that was asked for and what was found out about it."""
+    """One file that was asked for, or a method of one of several, and what was found out about it."""
 
     target: str
     file: str
@@ -423,9 +428,16 @@ class ArtifactRecord:
     keeps_state: bool = False
     """Whether it keeps the model's state itself, until it is loaded anew, and neither takes nor gives it."""
     method: str = ""
-    """Which method of the file was judged, where it has several; empty for the one that it runs unasked."""
+    """Which method of the file was judged, where the model has several: the file passes where each of them does.
+
+    Empty for the one that it runs unasked, and of a file of several that was not written."""
     golden: str | None = None
     """Key prefix of this artifact's outputs in golden.safetensors."""
+
+    @property
+    def title(self) -> str:
+        """What it is called in a sentence."""
+        return " ".join(filter(None, [self.target, self.recipe, self.method]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -465,7 +477,21 @@ class Manifest:
     @property
     def metric(self) -> Metric | None:
         """That of the first artifact which has one: all are scored alike."""
-        return next((artifact.metric for artifact in self.artifacts if artifact.metric), None)
+        return next(iter(self.metrics.values()), None)
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """That of each method, by its name: all files are scored alike."""
+        return {a.method: a.metric for a in reversed(self.artifacts) if a.metric}
+
+    @property
+    def outcomes(self) -> dict[str, Outcome]:
+        """The verdict on each file, which is the worst of its methods', by what it is called; those of no name too."""
+        found: dict[str, Outcome] = {}
+        for a in self.artifacts:
+            name = a.file or a.title
+            found[name] = max(found.get(name, "pass"), a.verdict, key=BADNESS.index)
+        return found
 
     def write(self, folder: Path) -> None:
         """Write `folder`/manifest.json, keys in declaration order, so that equal content is equal bytes."""
@@ -501,6 +527,21 @@ def read(folder: Path) -> Manifest:
                 "export again"
             )
     return made
+
+
+def parts(made: Manifest) -> dict[str, Manifest]:
+    """What a manifest says of each method, by its name, as of a model of its own; "" of a model of one."""
+    if not made.model.methods:
+        return {"": made}
+    return {
+        model.name: replace(
+            made,
+            model=replace(model, name=made.model.name),
+            artifacts=[record for record in made.artifacts if record.method == model.name],
+            data=[replace(info, method="") for info in made.data if info.method == model.name],
+        )
+        for model in made.model.methods
+    }
 
 
 def _inside(folder: Path, file: str) -> bool:

@@ -1,6 +1,6 @@
 """From what was judged to the manifest and the golden samples beside it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -26,27 +26,40 @@ PACKAGES = (
 )  # fmt: skip
 
 
+def prefix(method: str) -> str:
+    """What the keys of golden tensors begin with that are of a method; nothing where the model has one."""
+    return method and f"{method}."
+
+
 def golden(standard: Standard, judged: list[tuple[ArtifactRecord, list[Array]]]) -> dict[str, Array]:
     """A few samples with every output of the model and of each file whose record has a key for them."""
+    of = prefix(standard.method)
     rows = standard.samples.rows(min(GOLDEN_SAMPLES, standard.samples.length or GOLDEN_SAMPLES))
-    tensors = {f"state_{i}": x for i, x in enumerate(standard.samples.state)}
-    tensors |= {f"input_{i}": x[rows] for i, x in enumerate(standard.samples.inputs)}
-    tensors |= {f"reference_{j}": r[rows] for j, r in enumerate(standard.reference)}
+    tensors = {f"{of}state_{i}": x for i, x in enumerate(standard.samples.state)}
+    tensors |= {f"{of}input_{i}": x[rows] for i, x in enumerate(standard.samples.inputs)}
+    tensors |= {f"{of}reference_{j}": r[rows] for j, r in enumerate(standard.reference)}
     if standard.samples.targets is not None:
-        tensors["target"] = standard.samples.targets[rows]
+        tensors[f"{of}target"] = standard.samples.targets[rows]
     for record, outputs in judged:
-        if record.golden:
+        if record.golden and record.method == standard.method:
             tensors |= {f"{record.golden}_{j}": o[rows] for j, o in enumerate(outputs)}
     return tensors
 
 
 def save_golden(
-    folder: Path, standard: Standard, judged: list[tuple[ArtifactRecord, list[Array]]]
+    folder: Path, standards: Mapping[str, Standard], judged: list[tuple[ArtifactRecord, list[Array]]]
 ) -> list[ArtifactRecord]:
-    """Save the golden samples, for the report and for apps to test against; records name their keys."""
-    keyed = [(replace(r, golden=f"{r.target}.{r.recipe}") if outputs else r, outputs) for r, outputs in judged]
+    """Save the golden samples of each method, for the report and for apps to test against; records name their keys."""
+    keyed = [
+        (replace(r, golden=f"{prefix(r.method)}{r.target}.{r.recipe}") if outputs else r, outputs)
+        for r, outputs in judged
+    ]
     # Not save_file, which makes a file that only its owner may read.
-    tensors = {key: np.ascontiguousarray(value) for key, value in golden(standard, keyed).items()}
+    tensors = {
+        key: np.ascontiguousarray(value)
+        for standard in standards.values()
+        for key, value in golden(standard, keyed).items()
+    }
     (folder / manifest.GOLDEN).write_bytes(save(tensors))
     return [record for record, _ in keyed]
 
@@ -104,6 +117,26 @@ def manifest_of(
         ],
         host=host.this(),
         date=host.now(),
+    )
+
+
+def together(parts: Mapping[str, Manifest], records: list[ArtifactRecord]) -> Manifest:
+    """The manifest of a model from those of its methods, by their names; that of its one method as it is.
+
+    records: those of all files, in order; they pass or fail as one.
+    """
+    first = next(iter(parts.values()))
+    if list(parts) == [""]:
+        return first
+    dynamic = dict.fromkeys(varying for part in parts.values() for varying in part.model.dynamic)
+    methods = [replace(part.model, name=method) for method, part in parts.items()]
+    return replace(
+        first,
+        verdict=gates.worst([record.verdict for record in records]),
+        model=replace(first.model, dynamic=list(dynamic), methods=methods),
+        data=[replace(info, method=method) for method, part in parts.items() for info in part.data],
+        artifacts=records,
+        notes=[f"{method}: {note}" for method, part in parts.items() for note in part.notes],
     )
 
 

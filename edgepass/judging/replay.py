@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgepass.errors import ArtifactError, DeviceOnlyError, MissingExtraError
-from edgepass.judging import interface
+from edgepass.judging import interface, recording
 from edgepass.judging.candidate import Standard
 from edgepass.judging.manifest import GOLDEN, ArtifactRecord
 from edgepass.runtimes import Array, _child
@@ -22,13 +22,16 @@ def replay(
 
     Raises InputError where the inputs are not the model's, or where it gives no numbers for them.
     """
-    keys = sorted((key for key in golden if key.startswith("input_")), key=natural)
+    of = recording.prefix(task.method)
+    keys = sorted((key for key in golden if key.startswith(f"{of}input_")), key=natural)
     inputs = check_arrays([golden[key] for key in keys], task.args, str(folder / GOLDEN))
-    targets = golden.get("target")
+    targets = golden.get(f"{of}target")
     if targets is not None:
         targets = check_targets(targets, len(inputs[0]), str(folder / GOLDEN))
     samples = Samples(inputs=inputs, targets=targets, state=task.evaluation.state if task.evaluation else [])
-    standard = Standard(samples=samples, reference=task.reference(samples), score=None, threads=threads)
+    standard = Standard(
+        samples=samples, reference=task.reference(samples), score=None, threads=threads, method=task.method
+    )
     return standard, [(record, _outputs(record, folder, standard)) for record in records]
 
 
@@ -42,6 +45,7 @@ def _outputs(record: ArtifactRecord, folder: Path, standard: Standard) -> list[A
             record.runtime,
             path,
             standard.samples.inputs,
+            method=record.method,
             state=standard.state,
             keeps=standard.keeps,
             threads=standard.threads,

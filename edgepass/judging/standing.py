@@ -88,14 +88,18 @@ def of_golden(
             yield f"{GOLDEN} holds {key}, which is of no file here"
 
 
-def of_folder(folder: Path, said: Manifest, found: Manifest) -> Iterator[str]:
-    """A sentence for each file that the manifest does not list, and for what it says of the model and is not so.
+def of_strangers(folder: Path, said: Manifest, found: Manifest) -> Iterator[str]:
+    """A sentence where there are files that the manifest does not list.
 
     What the files were found to consist of is theirs, listed or not: whether it is as it was is told by their hash.
     """
     beside = {name for a in found.artifacts for name in a.beside}
     if others := strangers(folder, {a.file for a in said.artifacts} | beside):
         yield f"the folder holds what its manifest does not list: {', '.join(map(one_line, others[:5]))}"
+
+
+def of_model(said: Manifest, found: Manifest) -> Iterator[str]:
+    """A sentence for what the manifest says of the model, or of a method of it, and is not so."""
     for what, old, new in (
         ("parameters", said.model.parameters, found.model.parameters),
         ("inputs", said.model.inputs, found.model.inputs),

@@ -174,8 +174,11 @@ def _batches(
     ]
 
 
-def unwritten(target: str, runtime: str, recipe: str, why: str) -> ArtifactRecord:
-    """The record of a file that was asked for and is not there: its target cannot, or failed."""
+def unwritten(target: str, runtime: str, recipe: str, why: str, method: str = "") -> ArtifactRecord:
+    """The record of a file that was asked for and is not there: its target cannot, or failed.
+
+    method: the one that it was to be of, where it was to be of one of several.
+    """
     return ArtifactRecord(
         target=target,
         file="",
@@ -185,6 +188,7 @@ def unwritten(target: str, runtime: str, recipe: str, why: str) -> ArtifactRecor
         verdict="fail",
         reasons=[why],
         runtime=runtime,
+        method=method,
     )
 
 
@@ -201,6 +205,7 @@ def unjudged(candidate: Candidate, why: str) -> ArtifactRecord:
         runtime=candidate.runtime,
         fallbacks=list(candidate.fallbacks),
         notes=list(candidate.notes),
+        method=candidate.method,
     )
 
 

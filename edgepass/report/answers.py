@@ -69,11 +69,16 @@ class Quality:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The file to ship for a target, or None, and why."""
+    """The file to ship for a target, or None, and why; `files` of `bytes` where it takes several for all methods.
+
+    `record`: of a file of several methods, that of the one that loses most.
+    """
 
     target: str
     record: ArtifactRecord | None
     why: str
+    files: tuple[str, ...] = ()
+    bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,16 +258,18 @@ def error(centred_db: float) -> float:
 
 
 def _choice(manifest: Manifest, target: str, records: list[ArtifactRecord]) -> Choice:
-    fit = [a for a in records if a.verdict == "pass" and a.file]
+    groups: dict[str, list[ArtifactRecord]] = {}
+    for record in records:  # files of one recipe have all methods of the model between them
+        groups.setdefault(record.recipe, []).append(record)
+    fit = [group for group in groups.values() if all(a.verdict == "pass" and a.file for a in group)]
     if not fit:
-        worst = records[0]
+        worst = next((a for a in records if a.verdict != "pass"), records[0])
         why = words.sentence(worst.reasons[0]) if worst.reasons else "No file passes."
         return Choice(target=target, record=None, why=why)
-    kept = [a for a in fit if _keeps(manifest, a)]
-    chosen = (
-        min(kept, key=lambda a: a.bytes) if kept else min(fit, key=lambda a: a.metric.drop if a.metric else math.inf)
-    )
-    if len(records) == 1:
+    kept = [group for group in fit if all(_keeps(manifest, a) for a in group)]
+    group = min(kept, key=_bytes) if kept else min(fit, key=_drop)
+    chosen = min(group, key=lambda a: lost(a) or math.inf)
+    if len(groups) == 1:
         why = "the only file"
     elif len(fit) == 1:
         why = "the only file that passes"
@@ -271,15 +278,24 @@ def _choice(manifest: Manifest, target: str, records: list[ArtifactRecord]) -> C
     else:
         why = "the least loss of those that pass"
     told = [why]
-    if chosen.float_bytes:
-        told.append(f"{100 * chosen.bytes / chosen.float_bytes:.0f} % of float32")
+    if whole := sum({a.file: a.float_bytes or 0 for a in group}.values()):
+        told.append(f"{100 * _bytes(group) / whole:.0f} % of float32")
     if chosen.metric:
         told.append(f"{chosen.metric.name} {words.change(chosen.metric)}")
         if quality(manifest).tone == "pass" and not _beats(manifest, chosen):
             told.append(f"no longer better than {_named(best_baseline(manifest))[0]}")
     elif (centred := lost(chosen)) is not None:
         told.append(f"outputs off by {words.share(error(centred))}")
-    return Choice(target=target, record=chosen, why="; ".join(told))
+    files = tuple(dict.fromkeys(a.file for a in group))
+    return Choice(target=target, record=chosen, why="; ".join(told), files=files, bytes=_bytes(group))
+
+
+def _bytes(group: Sequence[ArtifactRecord]) -> int:
+    return sum({a.file: a.bytes for a in group}.values())
+
+
+def _drop(group: Sequence[ArtifactRecord]) -> float:
+    return max(a.metric.drop if a.metric else math.inf for a in group)
 
 
 def _keeps(manifest: Manifest, record: ArtifactRecord) -> bool:

@@ -46,10 +46,14 @@ def draw(manifest: Manifest, golden: dict[str, Array]) -> dict[str, Any]:
     else:
         for a in drawn:
             for j in range(MAX_OUTPUTS):
-                reference, output = golden.get(f"reference_{j}"), golden.get(f"{a.golden}_{j}")
+                reference, output = (
+                    golden.get(f"{a.method and f'{a.method}.'}reference_{j}"),
+                    golden.get(f"{a.golden}_{j}"),
+                )
                 if reference is None or output is None or reference.shape != output.shape:
                     continue
-                caption = f"{a.target} · {a.recipe}" + (f", output {j}" if len(manifest.model.outputs) > 1 else "")
+                several = a.method or len(manifest.model.outputs) > 1
+                caption = _caption(a) + (f", output {j}" if several else "")
                 alt = f"What {caption} adds to the float model's outputs, over {len(output)} samples"
                 picture = plots.errors(_flat(reference), _flat(output), colours[a.target], alt)
                 scatters.append({"caption": caption, "svg": Markup(picture)})
@@ -59,13 +63,17 @@ def draw(manifest: Manifest, golden: dict[str, Array]) -> dict[str, Any]:
     common = (min(positive), max(positive)) if positive and any(plots.is_logarithmic(b.edges) for b in bins) else None
     for a in manifest.artifacts:
         if a.errors and sum(a.errors.counts):
-            caption = f"{a.target} · {a.recipe}"
+            caption = _caption(a)
             picture = plots.histogram(
                 a.errors.edges, a.errors.counts, common, colours[a.target], f"Absolute errors of {caption}"
             )
             histograms.append({"caption": caption, "svg": Markup(picture), "total": sum(a.errors.counts)})
     legend = {a.target: colours[a.target] for a in drawn}
     return {"forecasts": forecasts, "scatters": scatters, "histograms": histograms, "legend": legend}
+
+
+def _caption(a: ArtifactRecord) -> str:
+    return " · ".join(filter(None, [a.target, a.recipe, a.method]))
 
 
 def _forecasts(

@@ -29,9 +29,11 @@ def table(manifest: Manifest) -> "Table":
 
     view = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False, caption_justify="left")
     targets = [f"{a.target}{MARKS[outputs_evidence(a)]}" for a in manifest.artifacts]
+    several = any(a.method for a in manifest.artifacts)
     for heading, said in (
         ("target", targets),
         ("recipe", [a.recipe for a in manifest.artifacts]),
+        *([("method", [a.method for a in manifest.artifacts])] if several else []),
         ("verdict", ["evaluated"]),
     ):
         view.add_column(heading, overflow="fold", min_width=min(14, max(map(len, [heading, *said]))))
@@ -39,7 +41,8 @@ def table(manifest: Manifest) -> "Table":
     for heading in ("size", "/".join(metrics) or "metric", "worse", "loss", "peak", "p50", "float", "deleg."):
         view.add_column(heading, justify="right", overflow="fold")
     for a, target in zip(manifest.artifacts, targets, strict=True):
-        view.add_row(Text(target), Text(a.recipe), Text(VERDICTS[a.verdict], COLOURS[a.verdict]), *_cells(a))
+        named = [Text(target), Text(a.recipe), *([Text(a.method)] if several else [])]
+        view.add_row(*named, Text(VERDICTS[a.verdict], COLOURS[a.verdict]), *_cells(a))
     used = set(map(outputs_evidence, manifest.artifacts))
     said = [f"{MARKS[e].strip()}: {EVIDENCE[e].partition(':')[0]}" for e in MARKS if e in used and MARKS[e]]
     arrows = dict.fromkeys(_better(a.metric) for a in manifest.artifacts if a.metric)
@@ -51,18 +54,17 @@ def table(manifest: Manifest) -> "Table":
 
 def lines(manifest: Manifest, folder: str = "OUT/") -> list[str]:
     """The reasons of every verdict that is not a pass, the notes, and the answers that the report begins with."""
-    name = {id(a): f"{a.target} {a.recipe}" for a in manifest.artifacts}
-    found = [f"{name[id(a)]}: {VERDICTS[a.verdict]}: {r}" for a in manifest.artifacts for r in a.reasons]
+    found = [f"{a.title}: {VERDICTS[a.verdict]}: {r}" for a in manifest.artifacts for r in a.reasons]
     found += [f"the folder: {VERDICTS[manifest.verdict]}: {r}" for r in manifest.reasons]
     found += [f"note: {n}" for n in manifest.notes]
-    found += [f"{name[id(a)]}: note: {n}" for a in manifest.artifacts for n in a.notes]
+    found += [f"{a.title}: note: {n}" for a in manifest.artifacts for n in a.notes]
     standing, quality = answers.standing(manifest), answers.quality(manifest)
     found.append(f"verdict: {standing.word}. {standing.sentence}")
     found.append(f"the model: {quality.headline}. {sentence(quality.detail)}")
     for heading, finding in (("recipes", answers.costs(manifest)), ("converters", conversions.changed(manifest))):
         found += [f"{heading}: {finding.headline}{'.' * bool(finding.detail)} {finding.detail}".rstrip()]
     for choice in answers.choices(manifest):
-        shipped = f"{choice.record.file}, {size(choice.record.bytes)}" if choice.record else "nothing"
+        shipped = f"{' and '.join(choice.files)}, {size(choice.bytes)}" if choice.record else "nothing"
         found.append(f"ship for {choice.target}: {shipped}: {choice.why}")
     return found + [f"next: {step.command}  ({step.why})" for step in answers.steps(manifest, folder)]
 

@@ -32,8 +32,8 @@ _GATES = {
 
 def verdict(manifest: Manifest) -> str:
     """The verdict in words."""
-    total = len(manifest.artifacts)
-    count = Counter(a.verdict for a in manifest.artifacts)
+    outcomes = list(manifest.outcomes.values())
+    total, count = len(outcomes), Counter(outcomes)
     if total and count["pass"] == total:
         return f"All {total} files do what the model does, within every bound." if total > 1 else "The file passes."
     if not total:
@@ -58,7 +58,7 @@ def bounds(manifest: Manifest) -> list[tuple[str, list[str]]]:
 def metrics(manifest: Manifest) -> list[str]:
     """Which metrics files were held to: direction, output, samples."""
     found = dict.fromkeys(
-        f"{a.metric.name}, {'higher' if a.metric.higher_is_better else 'lower'} is better"
+        f"{a.method and f'{a.method}: '}{a.metric.name}, {'higher' if a.metric.higher_is_better else 'lower'} is better"
         + f", of {a.metric.output}" * bool(a.metric.output)
         + f", on {a.metric.samples:,} samples"
         for a in manifest.artifacts

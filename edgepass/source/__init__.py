@@ -1,10 +1,11 @@
 """MODEL on the command line: a preset, a RUN/ folder, a `.pt2` file, or `file.py:get_model`, as a Task."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.export import ExportedProgram
 
-from edgepass import catalog, models
+from edgepass import catalog, methods, models
 from edgepass.arrays import named_arrays
 from edgepass.calling import Call
 from edgepass.errors import InputError, UnknownNameError, expect_text
@@ -21,7 +22,7 @@ from edgepass.judging import score as scores
 from edgepass.judging.manifest import Metric
 from edgepass.judging.score import Score
 from edgepass.models.truncation import truncated
-from edgepass.runtimes import _child
+from edgepass.runtimes import Array, _child
 from edgepass.runtimes.eager._archive import load_program
 from edgepass.samples import Samples, check_args, check_arrays, check_targets, check_tensors, collect, natural
 from edgepass.series import run
@@ -51,33 +52,38 @@ def load(
     metric: str | None = None,
     higher_is_better: bool | None = None,
     sequence: int | None = None,
-    before: Metric | None = None,
+    before: Mapping[str, Metric] = MappingProxyType({}),
     say: Say = lambda line: None,
 ) -> Task:
     """The task that MODEL stands for, with the data and the metric that the user names, or that come with the model.
 
     `calibration`, `evaluation`: .npz, .safetensors, .csv (windowed as the forecaster says) or file.py:function.
-    `metric`: a name on offer, or file.py:function that gives what get_metric() does; `before`: what it was in a folder.
+    `metric`: a name on offer, or file.py:function that gives what get_metric() does; `before`: what that of each
+    method was in a folder.
     `sequence`: calls after which the state of a model that keeps any begins anew in them.
     Raises InputError or UnknownNameError with one sentence.
     """
     found = _find(model, seed, calibration_samples, evaluation_samples, say=say)
     given = {
-        role: _read(where, found, model, say)
+        role: _read_all(where, found, model, say)
         for role, where in (("calibration", calibration), ("evaluation", evaluation))
         if where is not None
     }
-    samples = {"calibration": found.calibration, "evaluation": found.evaluation} | given
-    calibrate, judge = samples["calibration"], samples["evaluation"]
-    if judge is None:
-        judge = stand_in(found, seed)
-    return replace(
-        found,
-        calibration=None if calibrate is None else calibrate.spread(calibration_samples),
-        evaluation=judge.spread(evaluation_samples),
-        score=_score(found, metric, higher_is_better, before),
-        sequence=sequence,
-    )
+
+    def complete(one: Task) -> Task:
+        own = {role: samples[one.method] for role, samples in given.items() if one.method in samples}
+        calibrate, judge = own.get("calibration", one.calibration), own.get("evaluation", one.evaluation)
+        if judge is None:
+            judge = stand_in(one, seed)
+        return replace(
+            one,
+            calibration=None if calibrate is None else calibrate.spread(calibration_samples),
+            evaluation=judge.spread(evaluation_samples),
+            score=_score(one, metric, higher_is_better, before.get(one.method)),
+            sequence=sequence,
+        )
+
+    return found.mapped(complete)
 
 
 def runs_code(model: str) -> bool:
@@ -93,7 +99,12 @@ def _score(found: Task, metric: str | None, higher_is_better: bool | None, befor
         chosen = scores.of(given, metric, higher_is_better, before)
     elif found.get_metric is not None:
         where = f"{found.source.rpartition(':')[0]}:get_metric"
-        chosen = scores.of(found.get_metric(), where, higher_is_better, before)
+        given = found.get_metric()
+        if found.method and isinstance(given, Mapping):
+            if found.method not in given:
+                return None
+            given = given[found.method]
+        chosen = scores.of(given, where, higher_is_better, before)
     elif found.score is not None:
         chosen = scores.of(found.score.name, found.source, higher_is_better)
     elif higher_is_better is not None:
@@ -282,30 +293,83 @@ def _user_file(path: Path, function: str, model: str, *, data: bool, say: Say) -
     refuse_scripted(built, model)
     if not isinstance(built, nn.Module):
         raise InputError(f"{model} gives a {type(built).__name__}; it must give a torch.nn.Module")
-    if not hasattr(module, "get_args"):
-        raise InputError(f"{path} has no get_args(); it must give the example arguments, a tuple of tensors")
-    example = users_file.call(module, "get_args", model)
-    call = Call.of(example, f"{path}:get_args")
-    args = check_args(example, f"{path}:get_args", call)
+    several = hasattr(module, "get_methods")
+    if several == hasattr(module, "get_args"):
+        raise InputError(
+            f"{path} has both get_args() and get_methods(); keep get_methods(), which may name forward too"
+            if several
+            else f"{path} has no get_args(); it must give the example arguments, a tuple of tensors"
+        )
+    where = f"{path}:get_{'methods' if several else 'args'}"
+    given = users_file.call(module, where.rpartition(":")[2], model)
+    example = methods.examples(given, where) if several else {"": given}
+    names = list(example)
+    views = {method: methods.method(built, method, where) if method else built for method in names}
+    calls = {method: Call.of(given, f"{where} {method}".rstrip()) for method, given in example.items()}
 
-    def samples(name: str) -> Samples | None:
-        given = data and hasattr(module, name)
-        found = users_file.samples(module, name, model) if given else ()
-        return collect(found, args, f"{path}:{name}", say, call) if given else None
+    def data_of(name: str) -> dict[str, Any]:
+        if not data or not hasattr(module, name):
+            return {}
+        found = users_file.samples(module, name, model, several=several)
+        return methods.by_name(found, names, f"{path}:{name}") if several else {"": found}
 
-    return Task(
-        name=path.stem,
-        source=model,
-        model=call.positional(built),
-        args=args,
-        call=call,
-        calibration=samples("get_calibration_data"),
-        evaluation=samples("get_eval_data"),
-        get_metric=(lambda: users_file.call(module, "get_metric", model)) if hasattr(module, "get_metric") else None,
-        decompositions=users_file.call(module, "get_decompositions", model)
-        if hasattr(module, "get_decompositions")
-        else {},
+    calibration, evaluation = data_of("get_calibration_data"), data_of("get_eval_data")
+    get_metric = (lambda: users_file.call(module, "get_metric", model)) if hasattr(module, "get_metric") else None
+    decompositions = (
+        users_file.call(module, "get_decompositions", model) if hasattr(module, "get_decompositions") else {}
     )
+
+    def task(method: str) -> Task:
+        call = calls[method]
+        args = check_args(example[method], f"{where} {method}".rstrip(), call)
+
+        def samples(role: Mapping[str, Any], name: str) -> Samples | None:
+            where = f"{path}:{name} {method}".rstrip()
+            return collect(role[method], args, where, say, call) if method in role else None
+
+        return Task(
+            name=path.stem,
+            source=model,
+            model=call.positional(views[method]),
+            args=args,
+            call=call,
+            calibration=samples(calibration, "get_calibration_data"),
+            evaluation=samples(evaluation, "get_eval_data"),
+            get_metric=get_metric,
+            decompositions=decompositions,
+            method=method,
+        )
+
+    return Task.of_methods(map(task, names))
+
+
+def _read_all(where: str, found: Task, model: str, say: Say) -> dict[str, Samples]:
+    """Samples of each method from a file or a function that the user names: by their names, where it has several."""
+    if not found.method:
+        return {"": _read(where, found, model, say)}
+    tasks = {task.method: task for task in found.each}
+    file, _, function = where.rpartition(":")
+    if file.endswith(".py"):
+        given = users_file.samples(users_file.load_file(Path(file)), function, where, several=True)
+        samples = methods.by_name(given, list(tasks), where)
+        return {
+            name: collect(of, tasks[name].args, f"{where} {name}", say, tasks[name].call)
+            for name, of in samples.items()
+        }
+    path = Path(where)
+    if not path.is_file() or where.endswith((".csv", ".csv.gz")):
+        raise InputError(f"{where} can be no data of methods; give .npz, .safetensors or file.py:function")
+    arrays = named_arrays(path)
+    parted = {
+        name: {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
+        for name in tasks
+    }
+    if strange := [key for key in arrays if key.partition(".")[0] not in tasks]:
+        raise InputError(
+            f"{where} holds {strange[0]}, which is of no method; name arrays as {next(iter(tasks))}.input_0, and the "
+            f"methods are {', '.join(tasks)}"
+        )
+    return {name: _samples(own, tasks[name], where) for name, own in parted.items() if own}
 
 
 def _read(where: str, found: Task, model: str, say: Say) -> Samples:
@@ -319,7 +383,10 @@ def _read(where: str, found: Task, model: str, say: Say) -> Samples:
         raise InputError(f"no file {where}; data may be .npz, .safetensors, .csv or file.py:function")
     if where.endswith((".csv", ".csv.gz")):
         return _csv(path, found, model)
-    arrays = named_arrays(path)
+    return _samples(named_arrays(path), found, where)
+
+
+def _samples(arrays: dict[str, Array], found: Task, where: str) -> Samples:
     targets = arrays.pop("target", None)
     inputs = check_arrays([arrays[key] for key in _in_order(arrays, found)], found.args, where)
     return Samples(inputs=inputs, targets=None if targets is None else check_targets(targets, len(inputs[0]), where))

@@ -4,7 +4,7 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
@@ -90,9 +90,18 @@ def call(module: ModuleType, name: str, model: str) -> Any:
         return function()
 
 
-def samples(module: ModuleType, name: str, model: str) -> Any:
-    """What a function of the file gives as data: a list is there, anything else runs the user's code when read."""
+def samples(module: ModuleType, name: str, model: str, *, several: bool = False) -> Any:
+    """What a function of the file gives as data: a list is there, anything else runs the user's code when read.
+
+    several: it is to give a dictionary of such, by the names of methods.
+    """
     found = call(module, name, model)
+    if several and isinstance(found, Mapping):
+        return {key: _guarded(each, module) for key, each in found.items()}
+    return _guarded(found, module)
+
+
+def _guarded(found: Any, module: ModuleType) -> Any:
     if type(found) in (list, tuple) or not isinstance(found, Iterable):
         return found
     return _Samples(found, Path(str(module.__file__)))

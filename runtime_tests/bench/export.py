@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -91,13 +92,13 @@ def main(side: str, name: str, folder: Path) -> None:
     torch.set_num_threads(1)
     if side == "ours":
         from edgepass import pipeline
-        from edgepass.exporters import _capture
+        from edgepass.exporters import Job, _capture
 
         subject = SUBJECTS[name]()
         start = time.perf_counter()
         plan = pipeline.Plan.of(tuple(RUNTIMES), ("static_wi8_ai8",))
         program = _capture.capture(subject.model, subject.args)
-        pipeline.write(program, plan, "ours", folder, lambda: subject.calibration)
+        pipeline.write({"": partial(Job, program, calibration=lambda: subject.calibration)}, plan, "ours", folder)
     else:
         from runtime_tests.bench import rivals
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -91,14 +92,14 @@ def convert(name: str, folder: Path) -> None:
     import torch
 
     from edgepass import pipeline
-    from edgepass.exporters import _capture
+    from edgepass.exporters import Job, _capture
     from runtime_tests.bench import rivals
     from runtime_tests.bench.models import SUBJECTS
 
     subject = SUBJECTS[name]()
     plan = pipeline.Plan.of(("executorch", "tflite"), tuple(FORMATS))
     program = _capture.capture(subject.model, subject.args)
-    pipeline.write(program, plan, "ours", folder, lambda: subject.calibration)
+    pipeline.write({"": partial(Job, program, calibration=lambda: subject.calibration)}, plan, "ours", folder)
     rivals.executorch_float(subject, folder / "rival.fp32.pte")
     rivals.executorch_static(subject, folder / "rival.static_wi8_ai8.pte")
     rivals.tflite_float(subject, folder / "rival.fp32.tflite")

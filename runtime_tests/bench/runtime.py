@@ -1,6 +1,7 @@
 """The reference executor of Core ML programs against the same model in eager torch."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -39,7 +40,7 @@ def main(rounds: int, folder: Path) -> None:
     import torch
 
     from edgepass import pipeline
-    from edgepass.exporters import _capture
+    from edgepass.exporters import Job, _capture
     from edgepass.judging import parity
     from edgepass.runtimes import coreml
     from runtime_tests.bench.models import forecaster
@@ -48,7 +49,7 @@ def main(rounds: int, folder: Path) -> None:
     subject = forecaster()
     program = _capture.capture(subject.model, subject.args)
     plan = pipeline.Plan.of(("coreml",), tuple(RECIPES))
-    pipeline.write(program, plan, "ours", folder, lambda: subject.calibration)
+    pipeline.write({"": partial(Job, program, calibration=lambda: subject.calibration)}, plan, "ours", folder)
     paths = [folder / f"ours.{recipe}.mlpackage" for recipe in RECIPES]
     coreml.prepare(paths[0])
     x = subject.args[0].numpy()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgepass import pipeline
+from edgepass import subject
 from edgepass.exporters._capture import capture
 from edgepass.samples import Samples
 from edgepass.task import Task
@@ -40,7 +40,7 @@ def task(padded: int) -> Task:
 def test_what_capture_changes_is_told_and_taken_for_the_reference() -> None:
     given = task(padded=2)
     assert given.evaluation
-    _, program, reference = pipeline.settle(given, capture(given.model, given.args), given.evaluation)
+    _, program, reference = subject.settle(given, capture(given.model, given.args), given.evaluation)
     assert "torch.export changed the model: on the first evaluation samples output 0 is" in program.changed
     assert program.bare is not None
     wanted = replace(given, model=program.bare).reference(given.evaluation)
@@ -51,7 +51,7 @@ def test_what_capture_changes_is_told_and_taken_for_the_reference() -> None:
 def test_a_program_that_is_the_model_is_not_spoken_of() -> None:
     given = task(padded=0)
     assert given.evaluation
-    _, program, reference = pipeline.settle(given, capture(given.model, given.args), given.evaluation)
+    _, program, reference = subject.settle(given, capture(given.model, given.args), given.evaluation)
     assert not program.changed
     assert not program.notes
     np.testing.assert_array_equal(reference[0], given.reference(given.evaluation)[0])

@@ -95,7 +95,7 @@ def test_a_float32_file_is_its_own_yardstick_whatever_its_name(
     zeros = np.zeros((2, 1, 3), np.float32)
     standard = Standard(samples=Samples(inputs=[zeros]), reference=[zeros], score=None)
     why = "the float32 model cannot be had as a file of onnx, so this one is not believed: it does not run"
-    ((record, _),) = pipeline.judge([file], standard, Gates(), {"onnx": why})
+    ((record, _),) = pipeline.judge([file], {"": standard}, Gates(), {("onnx", ""): why})
     assert record.reasons == [*([] if believed else [why]), "m.onnx does not run"]
 
 

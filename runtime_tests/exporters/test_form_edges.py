@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils import _pytree as pytree
 
-from edgepass import pipeline
+from edgepass import subject
 from edgepass.exporters import _canonical
 from edgepass.exporters._canonical import filled
 from edgepass.exporters._capture import capture
@@ -181,7 +181,7 @@ def test_a_form_that_is_wrong_is_left_out_and_told(form: Any, told: str, monkeyp
     model = Calls(lambda x, w, b: torch.tanh(x @ w + b) + 3)
     samples = Samples(inputs=[torch.randn(9, 2, 8).numpy()])
     given = Task(name="m", source="t", model=model.eval(), args=samples.arguments()[0], evaluation=samples)
-    held, program, reference = pipeline.settle(given, capture(model, given.args), samples)
+    held, program, reference = subject.settle(given, capture(model, given.args), samples)
     (note,) = program.notes
     assert told in note
     assert "files are made without them; that is a fault to be reported" in note

@@ -187,9 +187,11 @@ def test_graphs_that_a_method_calls_are_still_its_own(tmp_path: Path) -> None:
 
 def test_what_a_file_has_not_is_told(tmp_path: Path) -> None:
     made = {trial.name: trial.job for trial in trials("fp32")}
-    for some in (made, {"encode": made["encode"]}):
-        with pytest.raises(RefusedError, match=r"onnx cannot hold several methods.*coreml.*tflite.*with --target"):
-            exporters.export_methods("onnx", some, tmp_path / "both.onnx")
+    with pytest.raises(RefusedError, match=r"onnx cannot hold several methods.*coreml.*tflite.*with --target"):
+        exporters.export_methods("onnx", made, tmp_path / "both.onnx")
+    exporters.export_methods("onnx", {"encode": made["encode"]}, alone := tmp_path / "encode.onnx")
+    with pytest.raises(ArtifactError, match=r"encode\.onnx has no method 'decode'; it has encode"):
+        _child.inspect("onnx", alone, method="decode")
     exporters.export_methods("tflite", made, path := tmp_path / "both.tflite")
     with pytest.raises(ArtifactError, match=r"both\.tflite has no method 'other'; it has encode, decode"):
         _child.inspect("tflite", path, method="other")

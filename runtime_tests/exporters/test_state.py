@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import edgepass
-from edgepass import exporters, pipeline, runtimes, validation
+from edgepass import exporters, pipeline, runtimes, subject, validation
 from edgepass.errors import CaptureError, InputError, RefusedError
 from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
@@ -131,7 +131,7 @@ def test_what_is_assigned_anywhere_is_state(model: nn.Module) -> None:
     data = [(torch.randn(1, 3),) for _ in range(5)]
     samples = Samples(inputs=[torch.stack([x for (x,) in data]).numpy()])
     task = Task(name="delay", source="test", model=model, args=data[0], evaluation=samples)
-    task, program = pipeline.captured(task, None)
+    task, program = subject.captured(task, None)
     assert program.state == tuple(name for name, _ in model.named_buffers())
     assert task.evaluation
     wanted = [model(x) for (x,) in data]
@@ -143,9 +143,9 @@ def test_a_captured_program_has_state_too() -> None:
     data = calls("streaming")
     task = Task(name="p", source="p.pt2", model=torch.export.export(made("streaming"), data[0]), args=data[0])
     samples = Samples(inputs=[torch.stack([x for (x,) in data]).numpy()])
-    task, program = pipeline.captured(replace(task, evaluation=samples), None)
+    task, program = subject.captured(replace(task, evaluation=samples), None)
     assert task.evaluation
-    _, program, reference = pipeline.settle(task, program, task.evaluation)
+    _, program, reference = subject.settle(task, program, task.evaluation)
     assert not program.changed
     assert np.abs(reference[0][-1] - reference[0][0]).max() > 0.1
 
@@ -238,9 +238,9 @@ def test_calibration_sees_the_state_that_calls_come_to() -> None:
     model, data = Sum().eval(), [(torch.rand(1, 6) + 1,) for _ in range(20)]
     samples = Samples(inputs=[torch.stack([x for (x,) in data]).numpy()])
     task = Task(name="sum", source="test", model=model, args=data[0], calibration=samples, evaluation=samples)
-    task, program = pipeline.captured(task, None)
+    task, program = subject.captured(task, None)
     wanted = task.reference(task.evaluation)[0]
-    job = Job(program, recipe.read("static_wi8_ai8"), pipeline.calibration(task, program))
+    job = Job(program, recipe.read("static_wi8_ai8"), subject.calibration(task, program))
     given = np.stack([outputs[0] for _, outputs in task.evaluation.run(job.realised())])
     assert np.abs(given - wanted).max() < 0.02 * np.abs(wanted).max()
 
@@ -364,7 +364,7 @@ def test_a_file_that_does_not_carry_its_state_fails(tmp_path: Path) -> None:
     data = calls("streaming")
     samples = Samples(inputs=[torch.stack([x for (x,) in data]).numpy()])
     task = Task(name="ring", source="test", model=made("streaming"), args=data[0], evaluation=samples)
-    task, program = pipeline.captured(task, None)
+    task, program = subject.captured(task, None)
     standard = Standard(samples=task.evaluation, reference=task.reference(task.evaluation), score=None)
     verdicts = {}
     for carried in (True, False):

@@ -24,6 +24,7 @@ from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord
 from edgepass.pipeline import Plan
 from edgepass.quantize import recipe as recipes
+from edgepass.quantize.recipe import Recipe
 from edgepass.runtimes import Array, _child, _memory, _worker
 from edgepass.task import Task
 from edgepass.validation import validate
@@ -138,8 +139,12 @@ class Subject(Prepared):
     @cached_property
     def job(self) -> Job:
         """Of the int8 recipe."""
+        return self.job_of(recipes.read(*INT8))
+
+    def job_of(self, recipe: Recipe) -> Job:
+        """Of a recipe."""
         assert self.task.calibration
-        return Job(self.program, recipes.read(*INT8), self.task.calibration.arguments)
+        return Job(self.program, recipe, self.task.calibration.arguments)
 
     @cached_property
     def recipes(self) -> tuple[str, ...]:
@@ -153,17 +158,16 @@ class Subject(Prepared):
 
     def write(self, names: tuple[str, ...]) -> Written:
         """As an export does, in a folder of its own. Raises RefusedError."""
-        assert self.task.calibration
         plan = Plan.of((self.target,), names, self.most)
         place = self.folder / f"{len(list(self.folder.iterdir()))}"
         place.mkdir()
-        written = pipeline.write(self.program, plan, self.model, place, self.task.calibration.arguments)
+        written = pipeline.write({"": self.job_of}, plan, self.model, place)
         for record in written:
             if isinstance(record, ArtifactRecord):
                 raise RefusedError("; ".join(record.reasons))
-        sticks = pipeline._yardsticks(self.program, written, self.standard, place, lambda line: None)
+        sticks = pipeline._yardsticks({"": self.job_of}, {"": self.standard}, written, place, lambda line: None)
         files = [c for c in written if isinstance(c, Candidate)]
-        return {c.recipe.name: c for c in files if c.recipe}, sticks[self.target]
+        return {c.recipe.name: c for c in files if c.recipe}, sticks[self.target, ""]
 
     def judge(self, candidate: Candidate, stick: Yardstick | str | None) -> Found:
         """As an export does."""

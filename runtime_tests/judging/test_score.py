@@ -344,14 +344,14 @@ def test_a_direction_once_said_is_that_of_the_same_metric_later(tmp_path: Path) 
     (tmp_path / "model.py").write_text(MODEL.format(metric="share"))
     model = f"{tmp_path}/model.py:get_model"
     before = Metric(name="share", reference=0.5, value=0.5, higher_is_better=True, samples=24)
-    task = source.load(model, before=before)
+    task = source.load(model, before={"": before})
     assert task.score is not None
     assert task.score.higher_is_better
     assert not score.of((accuracy, "lower"), "here", None, replace(before, name="accuracy")).higher_is_better, (
         "what is said now counts"
     )
     with pytest.raises(InputError, match="nothing says whether a higher share is better"):
-        source.load(model, before=replace(before, name="other"))
+        source.load(model, before={"": replace(before, name="other")})
 
 
 def test_a_direction_of_no_metric_is_one_sentence() -> None:

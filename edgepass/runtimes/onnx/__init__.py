@@ -57,24 +57,28 @@ class _Session:
 
 
 def load(path: Path, threads: int, method: str = "") -> Session:
-    """Load the graph with the weights beside it, if it keeps them there. Half-precision I/O is given as float32."""
-    method_of(path, method, ())
-    return _Session(path, threads)
+    """Load the graph with the weights beside it, if it keeps them there. Half-precision I/O is given as float32.
+
+    A method is the graph itself, by its name. Raises ArtifactError where it is called otherwise.
+    """
+    made = _Session(path, threads)
+    method_of(path, method, [made.session.get_modelmeta().graph_name])
+    return made
 
 
 def inspect(path: Path, method: str = "") -> Contents:
     """What the graph holds; `delegated_flops` is None, for onnxruntime's CPU provider runs every operation itself."""
     from edgepass.runtimes.onnx._file import inspect as read
 
-    method_of(path, method, ())
-    return read(path)
+    found = read(path)
+    method_of(path, method, found.methods)
+    return found
 
 
 def cut(path: Path, threads: int, method: str = "") -> Cut:
-    """The graph, cut at what its QuantizeLinear give."""
+    """The graph, cut at what its QuantizeLinear give; whatever its name is."""
     from edgepass.runtimes.onnx._cut import Cut
 
-    method_of(path, method, ())
     return Cut(path, threads)
 
 

@@ -58,6 +58,7 @@ def inspect(path: Path) -> Contents:
         values=[value for _, value in held],
         ops=dict(sorted(Counter(_op(node) for node in _nodes(graph.proto)).items())),
         planned_bytes=graph.planned(),
+        methods=[model.graph.name],
         flops=dict(sorted((+flops).items())),
         notes=notes,
         beside=beside,
