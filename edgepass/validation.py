@@ -169,7 +169,9 @@ def _held(
     whole = recording.together(again, [record for record, _ in judged])
     golden = standing.read_golden(folder)
     reasons = list(standing.of_strangers(folder, made, whole))
-    outcome: list[Outcome] = ["fail"] if reasons else []
+    outcome: list[Outcome] = []
+    if reasons:
+        outcome.append("fail")
     records: dict[tuple[str, str], ArtifactRecord] = {}
     for method, part in manifest.parts(made).items():
         mine = [(record, outputs) for record, outputs in judged if record.method == method]
@@ -182,8 +184,8 @@ def _held(
         reasons.append(f"{manifest.GOLDEN} holds {key}, which is of no method here")
         outcome.append("fail")
     ordered = [records[record.file, record.method] for record, _ in judged] + [a for a in made.artifacts if not a.file]
-    outcome += [record.verdict for record in ordered]
-    return replace(whole, artifacts=ordered, reasons=reasons, verdict=gates.worst(outcome), recipes=made.recipes)
+    verdict = gates.worst([*outcome, *(record.verdict for record in ordered)])
+    return replace(whole, artifacts=ordered, reasons=reasons, verdict=verdict, recipes=made.recipes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -490,7 +490,8 @@ class Manifest:
         found: dict[str, Outcome] = {}
         for a in self.artifacts:
             name = a.file or a.title
-            found[name] = max(found.get(name, "pass"), a.verdict, key=BADNESS.index)
+            if name not in found or BADNESS.index(a.verdict) > BADNESS.index(found[name]):
+                found[name] = a.verdict
         return found
 
     def write(self, folder: Path) -> None:

@@ -23,7 +23,7 @@ def says(monkeypatch: pytest.MonkeyPatch, *inputs: tuple[tuple[int | None, ...],
     """Every file says that these are its inputs."""
     specs = [TensorSpec(name=f"input_{i}", shape=shape, dtype=dtype) for i, (shape, dtype) in enumerate(inputs)]
     contents = Contents(format="onnx", inputs=specs, outputs=[], weights=[], ops={})
-    monkeypatch.setattr(_child, "inspect", lambda runtime, path: contents)
+    monkeypatch.setattr(_child, "inspect", lambda runtime, path, **_: contents)
 
 
 def refusal(file: Path) -> str:
