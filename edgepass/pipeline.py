@@ -243,7 +243,7 @@ def write(
     absent: list[EdgepassError] = []
     tried = 0
     for recipe in plan.recipes:
-        jobs = {method: make(recipe) for method, make in makers.items()}
+        jobs = exporters.akin({method: make(recipe) for method, make in makers.items()})
         expected = {method: expectations(job) for method, job in jobs.items()}
         graphs = {method: _graph(job) for method, job in jobs.items()}
         for target_name in plan.targets:

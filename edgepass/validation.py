@@ -82,11 +82,12 @@ def validate(
     bounds = bounds.over(gates.of(made.gates)) if made else bounds
 
     @cache
-    def job(of: str, name: str) -> Job:
-        return subjects[of].job(recipes.read(name, made.recipes if made else None))
+    def jobs(name: str) -> Mapping[str, Job]:
+        chosen = recipes.read(name, made.recipes if made else None)
+        return exporters.akin({method: one.job(chosen) for method, one in subjects.items()})
 
     def candidate(asked: _Asked) -> Candidate:
-        one = job(asked.method, asked.recipe) if asked.recipe is not None else None
+        one = jobs(asked.recipe)[asked.method] if asked.recipe is not None else None
         before = asked.before
         target = before.target if before else _target(asked.file)
         known = target in catalog.names("targets")

@@ -4,7 +4,7 @@ import copy
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from math import prod
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
@@ -20,7 +20,7 @@ from edgepass.exporters._capture import Program
 from edgepass.exporters._origin import origin
 from edgepass.exporters._quiet import converting
 from edgepass.judging.manifest import Fallback, Varying
-from edgepass.quantize import audit, pt2e, shares, tables, weights
+from edgepass.quantize import audit, pt2e, rounding, shares, tables, weights
 from edgepass.quantize.audit import Requested
 from edgepass.quantize.float16 import to_float16
 from edgepass.quantize.nearest import make_int8
@@ -85,6 +85,8 @@ class Job:
         self.program = program
         self.recipe = recipe.keeping(program.keep)
         self._calibration = calibration
+        self.kin: tuple[Job, ...] = (self,)
+        """Of the methods of one model, see `akin`."""
         self._prepared: GraphModule | None = None
         self._realised: dict[frozenset[OpOverload], GraphModule] = {}
         self._stated: list[Stated] | None = None
@@ -108,11 +110,15 @@ class Job:
         if self._prepared is None:
             graph = self.graph()
             if self.recipe.rounding == "gptq" and self._calibration:
-                round_weights(graph, self.recipe, self._calibration())
+                round_weights(graph, self._seen, [job._seen for job in self.kin])
             self._prepared = pt2e.prepare(graph, self.recipe, self._calibration() if self._calibration else None)
         converted = shares.whole(pt2e.convert(copy.deepcopy(self._prepared), fold=fold))
         tables.in_int8(converted, self.recipe)
         return converted
+
+    @cached_property
+    def _seen(self) -> dict[str, rounding.Seen]:
+        return rounding.seen(self.graph(), self.recipe, self._calibration() if self._calibration else ())
 
     def realised(self, beyond: frozenset[OpOverload] = frozenset()) -> GraphModule:
         """The program in the number formats of its recipe, as torch itself runs it: what files are expected to give.
@@ -147,6 +153,13 @@ class Job:
         if int8 and self._of_graph is None:
             self._of_graph = weights.quantised(self._stated, self.quantised(fold=False))
         return self._of_graph if int8 and self._of_graph is not None else self._stated
+
+
+def akin(jobs: Mapping[str, Job]) -> Mapping[str, Job]:
+    """Jobs of one model's methods under one recipe, so that a weight which they share is rounded once for all."""
+    for job in jobs.values():
+        job.kin = tuple(jobs.values())
+    return jobs
 
 
 class Target(Protocol):

@@ -9,7 +9,9 @@ float tensors that happen to lie on the int8 grid, so every target that rounds t
 Letters: R rows (outputs), C columns (inputs), S samples.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -25,8 +27,16 @@ DAMPING = 0.01
 """Added to the diagonal of the inputs' second moments, as a share of its mean; the paper's choice."""
 
 
-def round_weights(module: GraphModule, recipe: Recipe, samples: Iterable[tuple[Tensor, ...]]) -> None:
-    """Put the linear weights that the recipe quantises onto their int8 grid, by the inputs seen in `samples`."""
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """A linear weight, and the second moments x'x of its inputs."""
+
+    weight_RC: Tensor
+    moment_CC: Tensor
+
+
+def seen(module: GraphModule, recipe: Recipe, samples: Iterable[tuple[Tensor, ...]]) -> dict[str, Seen]:
+    """The linear weights that the recipe quantises, by their names, with what their inputs are in `samples`."""
     linears = [
         node
         for node in module.graph.nodes
@@ -39,11 +49,24 @@ def round_weights(module: GraphModule, recipe: Recipe, samples: Iterable[tuple[T
     with torch.no_grad():
         for arguments in samples:
             moments.run(*arguments)
-        for name, moment_CC in moments.of_weight.items():
+    return {
+        name: Seen(weight_RC=attrgetter(name)(module).detach(), moment_CC=moment_CC)
+        for name, moment_CC in moments.of_weight.items()
+    }
+
+
+def round_weights(module: GraphModule, own: Mapping[str, Seen], kin: Sequence[Mapping[str, Seen]]) -> None:
+    """Put the weights of `own` onto their int8 grid, by their inputs in all of `kin`, its own among them.
+
+    What two methods of a model read is rounded to the inputs of both, so that it is one weight still, held once.
+    """
+    with torch.no_grad():
+        for name, mine in own.items():
+            same = [s[name] for s in kin if name in s and torch.equal(s[name].weight_RC, mine.weight_RC)]
+            moment_CC = torch.stack([found.moment_CC for found in same]).sum(0)
             owner_name, _, leaf = name.rpartition(".")
-            owner = module.get_submodule(owner_name)
-            rounded = gptq(getattr(owner, leaf).detach(), moment_CC)
-            setattr(owner, leaf, torch.nn.Parameter(rounded, requires_grad=False))
+            rounded = gptq(mine.weight_RC, moment_CC)
+            setattr(module.get_submodule(owner_name), leaf, torch.nn.Parameter(rounded, requires_grad=False))
 
 
 def gptq(weight_RC: Tensor, moment_CC: Tensor) -> Tensor:

@@ -98,7 +98,9 @@ def trials(number_format: str) -> list[Trial]:
     torch.manual_seed(0)
     model = Codec()
     shapes = {"encode": [(3, WIDTH)], "decode": [(1, WIDTH), (1, 7)]}
-    return [Trial(model, name, own, number_format) for name, own in shapes.items()]
+    made = [Trial(model, name, own, number_format) for name, own in shapes.items()]
+    exporters.akin({trial.name: trial.job for trial in made})
+    return made
 
 
 def size(path: Path) -> int:
@@ -131,8 +133,7 @@ def test_each_method_of_a_file_passes_by_itself(target: str, number_format: str,
         assert record.audit is not None
         assert not [weight.name for weight in record.audit.weights if weight.dtype == "absent"]
     exporters.export(target, made[-1].job, alone)
-    # A static recipe rounds weights to the data of each method; each of Core ML's delegates is a package of its own.
-    if number_format != "static_wi8_ai8" and target != "executorch:coreml":
+    if target != "executorch:coreml":  # each of whose delegates is a package of its own
         # Less than a linear layer's weights: the two that the methods share are there once.
         assert size(path) - size(alone) < WIDTH * WIDTH * {"fp32": 4, "fp16": 2}.get(number_format, 1), size(path)
 
