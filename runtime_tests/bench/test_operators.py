@@ -55,6 +55,10 @@ def test_what_differs_is_told(given: list[Any], said: str) -> None:
 def test_of_a_reason_what_is_its_own_is_kept() -> None:
     said = "onnx cannot convert the model with fp32 at operators.py:9, `found = f(x)`: its converter raises E: why; "
     assert operators._short(said + "change that part of the model, or name the other targets") == "E: why"
+    said = (
+        "onnx cannot convert the model at operators.py:9, `found = f(x)`: it has no aten.f, nor is there a form of it; "
+    )
+    assert operators._short(said + "compute that outside the model") == "it has no aten.f, nor is there a form of it"
     assert operators._short("a/folder/model.pte calls aten::sort") == "model.pte calls aten::sort"
     assert operators._short("") == ""
 
@@ -80,6 +84,11 @@ def test_the_page_is_of_the_cells_that_are_kept() -> None:
     assert operators.PAGE.read_text() == operators.page(kept)
     assert not [cell for cell in kept if 'File "' in cell.reason or "/tmp/" in cell.reason], "paths of one machine"
     assert {cell.operation for cell in kept} >= {"abs", "nn.Linear", "nn.LSTM", "nn.functional.conv2d"}
+
+
+def test_no_operation_is_kept_as_wrong_or_as_a_file_that_does_not_run() -> None:
+    """Where one is measured so, it is mended or refused by its name before it is kept."""
+    assert not [cell for cell in operators.read() if cell.outcome in ("wrong", "does not run", "crashed")]
 
 
 def test_the_page_has_a_line_for_each_way_not_to_be_right() -> None:
