@@ -110,7 +110,7 @@ def write(methods: Mapping[str, Lowered], path: Path) -> None:
 
     programs: dict[str, ExportedProgram] = {name: made.content.exported_program() for name, made in methods.items()}
     edge: EdgeProgramManager = next(iter(methods.values())).content
-    if len(programs) > 1:  # each of which was checked as it was lowered, with the operations that its backend wants
+    if programs.keys() != edge.methods:  # each was checked when lowered, with the operations that its backend wants
         edge = EdgeProgramManager(programs, compile_config=replace(edge.compile_config, _check_ir_validity=False))
     keeps = any(program.graph_signature.buffers_to_mutate for program in programs.values())
     # Without that pass state begins as whatever is in its memory.
