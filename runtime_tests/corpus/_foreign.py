@@ -18,19 +18,20 @@ Data = Callable[[int, int], tuple[list[Tensor], Tensor | None]]
 
 @dataclass(frozen=True, kw_only=True)
 class Foreign:
-    """A model that somebody else wrote: how it is made, and data for it.
+    """A model that somebody else wrote: how it is made, how it is trained, if it is, and data for it.
 
-    With labels in its data it is a classifier that `make` trains, and is judged by its accuracy too.
+    With labels in its data it is a classifier, and is judged by its accuracy too.
     """
 
     make: Callable[[], nn.Module]
     data: Data
+    train: Callable[[Callable[[], nn.Module]], nn.Module] | None = None
 
-    def task(self, name: str) -> Task:
+    def task(self, name: str, *, trained: bool = True) -> Task:
         """The model, made from one seed, with data to calibrate and to judge it."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = self.make().eval()
+            model = (self.train(self.make) if self.train and trained else self.make()).eval()
         calibration, evaluation = self._samples(CALIBRATION, 1), self._samples(EVALUATION, 2)
         return Task(
             name=name,

@@ -1,10 +1,10 @@
 """Image models of timm, trained to tell digits: a deep network that was never trained makes noise of any rounding."""
 
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from typing import Any
 
-import torch
 from torch import nn
 
 from edgepass.examples._learning import fit
@@ -30,9 +30,8 @@ def trained(name: str, *, pixels: int, epochs: int, rate: float = 2e-3, **option
     """Trained to tell digits [1, 3, pixels, pixels]."""
     data = partial(digits, pixels)
 
-    def make() -> nn.Module:
-        torch.manual_seed(0)
+    def train(make: Callable[[], nn.Module]) -> nn.Module:
         (images,), labels = data(TRAINING, 1)
-        return settled(fit(lambda: create(name, **options), [images], labels, epochs=epochs, rate=rate), images)
+        return settled(fit(make, [images], labels, epochs=epochs, rate=rate), images)
 
-    return Foreign(make=make, data=data)
+    return Foreign(make=partial(create, name, **options), train=train, data=data)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from edgepass.examples._learning import fit
@@ -34,8 +33,7 @@ class Classifier(nn.Module):
 def trained(make: Callable[[], nn.Module], *, epochs: int = 4) -> Foreign:
     """Trained to tell which waves are quick."""
 
-    def model() -> nn.Module:
-        torch.manual_seed(0)
+    def train(make: Callable[[], nn.Module]) -> nn.Module:
         return fit(make, *bands(2048, 4), epochs=epochs, rate=4e-3)
 
-    return Foreign(make=model, data=bands)
+    return Foreign(make=make, train=train, data=bands)

@@ -1,10 +1,10 @@
 """Models of Hugging Face's transformers, small, from a configuration: no weights are fetched."""
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from edgepass.examples._learning import fit
@@ -54,8 +54,7 @@ def from_config(name: str, *, takes: str, gives: str, data: Callable[[int], Tens
 def trained(name: str, *, takes: str, data: Data, epochs: int, gives: str = "logits", **options: Any) -> Foreign:
     """A classifier, trained to tell the labels of `data`."""
 
-    def make() -> nn.Module:
-        torch.manual_seed(0)
-        return fit(lambda: Taking(name, takes, gives, **options), *data(2048, 4), epochs=epochs, rate=3e-3)
+    def train(make: Callable[[], nn.Module]) -> nn.Module:
+        return fit(make, *data(2048, 4), epochs=epochs, rate=3e-3)
 
-    return Foreign(make=make, data=data)
+    return Foreign(make=partial(Taking, name, takes, gives, **options), train=train, data=data)

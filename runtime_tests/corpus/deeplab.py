@@ -1,5 +1,7 @@
 """DeepLabV3 over MobileNetV2 (arXiv:1706.05587) of transformers, trained to tell how bright each part of a photo is."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -32,9 +34,9 @@ def _shades(images: Tensor) -> Tensor:
     return torch.bucketize(means[:, 0], torch.tensor(BOUNDS))
 
 
-def _trained() -> nn.Module:
+def _trained(make: Callable[[], nn.Module]) -> nn.Module:
     images = photos(PIXELS, TRAINING)
-    return settled(fit(_made, [images], _shades(images), epochs=8, rate=4e-3), images[:256])
+    return settled(fit(make, [images], _shades(images), epochs=8, rate=4e-3), images[:256])
 
 
-MODEL = Foreign(make=_trained, data=lambda count, seed: ([photos(PIXELS, count)], None))
+MODEL = Foreign(make=_made, train=_trained, data=lambda count, seed: ([photos(PIXELS, count)], None))
