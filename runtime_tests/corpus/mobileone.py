@@ -2,4 +2,4 @@
 
 from runtime_tests.corpus._timm import trained
 
-MODEL = trained("mobileone_s0", pixels=64, epochs=4, rate=4e-3)
+MODEL = trained("mobileone_s0", pixels=32, epochs=18, rate=2e-3)
