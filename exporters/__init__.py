@@ -112,6 +112,11 @@ class Job:
             if self.recipe.rounding == "gptq" and self._calibration:
                 round_weights(graph, self._seen, [job._seen for job in self.kin])
             self._prepared = pt2e.prepare(graph, self.recipe, self._calibration() if self._calibration else None)
+            if all(
+                job._prepared is not None for job in self.kin
+            ):  # nobody asks for what the weights' inputs were any more
+                for job in self.kin:
+                    vars(job).pop("_seen", None)
         converted = shares.whole(pt2e.convert(copy.deepcopy(self._prepared), fold=fold))
         tables.in_int8(converted, self.recipe)
         return converted

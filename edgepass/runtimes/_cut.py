@@ -77,7 +77,8 @@ def follow(
     arguments = [[x[sample] for x in inputs] for sample in range(len(inputs[0]))]
     unfed = [cut(row, None)[0] for row in arguments]
     own = _made(cut, unfed)
-    found = _nearest([_find(place, mine, scales, tensors) for place, mine in zip(cut.places, own, strict=True)])
+    found = [_find(place, mine, scales, tensors) for place, mine in zip(cut.places, own, strict=True)]
+    found = _made_first(cut.places, _nearest(found))
     uncut = _uncut(cut.places, found)
     known = [mine if match is None else match.values for mine, match in zip(own, found, strict=True)]
     while True:
@@ -90,11 +91,13 @@ def follow(
             known[number] = shown[number]
     fed = {number for number, match in enumerate(found) if match is not None}
     for _ in uncut:
-        fed |= {number for number in uncut if cut.places[number].reads <= fed}
+        fed |= {number for number in uncut if cut.places[number].moves and cut.places[number].reads <= fed}
+    rounded = {number for number in uncut if cut.places[number].reads <= fed}
     steps: dict[int, list[Integers]] = {}
     for place, q, match in zip(cut.places, shown, found, strict=True):
-        # What reads a tensor that the graph has nothing of is not fed with the graph's integers.
-        if match is not None and place.reads <= fed:
+        # What reads a tensor that the graph has nothing of is not fed with the graph's integers; what the file itself
+        # has rounded just before may be off by a step, and is then what is compared.
+        if match is not None and place.reads <= (fed | rounded if place.moves else fed):
             steps.setdefault(match.tensor, []).append((q - match.values).ravel())
     return (
         [_step(tensor, np.concatenate(parts)) for tensor, parts in sorted(steps.items())],
@@ -145,6 +148,12 @@ def _nearest(found: Sequence[_Match | None]) -> list[_Match | None]:
         if match is not None:
             least[match.tensor] = min(match.distance, least.get(match.tensor, match.distance))
     return [m if m is not None and m.distance <= TIMES * least[m.tensor] + ROUNDING else None for m in found]
+
+
+def _made_first(places: Sequence[Place], found: Sequence[_Match | None]) -> list[_Match | None]:
+    """Without moved numbers where what is made as it is in the graph is there too."""
+    made = {match.tensor for place, match in zip(places, found, strict=True) if match is not None and not place.moves}
+    return [None if m and place.moves and m.tensor in made else m for place, m in zip(places, found, strict=True)]
 
 
 def _find(place: Place, own: Integers, scales: Sequence[float], tensors: Sequence[Integers]) -> _Match | None:
