@@ -16,7 +16,6 @@ from edgepass.exporters import Job
 from edgepass.exporters._capture import capture
 from edgepass.quantize.recipe import read
 from runtime_tests.conftest import CONVERTERS_WARN
-from runtime_tests.exporters.small import sampled
 
 OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "where": lambda x: torch.where(x > 0, x, 0.5),
@@ -164,7 +163,7 @@ class Each(nn.Module):
 
 @pytest.mark.export
 @CONVERTERS_WARN
-@pytest.mark.parametrize(("target", "recipe"), sampled(TAKEN, [key for key in TAKEN if key[1] == "fp32"]))
+@pytest.mark.parametrize(("target", "recipe"), TAKEN)
 def test_targets_take_what_their_converters_refuse(target: str, recipe: str, tmp_path: Path) -> None:
     data = [(torch.randn(1, 4, 8),) for _ in range(64)]
     done = edgepass.build(

@@ -16,7 +16,6 @@ from edgepass.quantize.pt2e import CLIPS, WEIGHTED
 from edgepass.runtimes import _child
 from edgepass.samples import Samples, collect
 from runtime_tests.conftest import CONVERTERS_WARN
-from runtime_tests.exporters.small import slow
 
 pytestmark = [pytest.mark.export, CONVERTERS_WARN]
 
@@ -52,7 +51,7 @@ def test_nothing_is_rounded_between_a_layer_and_its_relu6(clip: nn.Module, fused
     assert all("quantize_per_tensor" in str(user.target) for node in clips for user in node.users)
 
 
-@pytest.mark.parametrize("target", [*(slow(t) for t in ("executorch", "coreml")), "tflite", "onnx"])
+@pytest.mark.parametrize("target", ["executorch", "coreml", "tflite", "onnx"])
 def test_steps_are_of_what_relu6_leaves(target: str, tmp_path: Path) -> None:
     model, job, samples = made(nn.ReLU6())
     module = exporters.target(target)

@@ -370,7 +370,7 @@ def test_counts_stay_of_their_type_and_have_torch_s_powers(dtype: torch.dtype) -
 @pytest.mark.export
 @CONVERTERS_WARN
 @pytest.mark.parametrize("target", ["executorch", "tflite"])
-@pytest.mark.parametrize("recipe", ["fp32", pytest.param("fp16", marks=pytest.mark.slow), "static_wi8_ai8"])
+@pytest.mark.parametrize("recipe", ["fp32", "fp16", "static_wi8_ai8"])
 def test_activations_and_numbers_stay_in_the_delegate(target: str, recipe: str, tmp_path: Path) -> None:
     from edgepass import pipeline
     from edgepass.judging.gates import Gates
