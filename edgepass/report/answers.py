@@ -268,7 +268,7 @@ def _choice(manifest: Manifest, target: str, records: list[ArtifactRecord]) -> C
         return Choice(target=target, record=None, why=why)
     kept = [group for group in fit if all(_keeps(manifest, a) for a in group)]
     group = min(kept, key=_bytes) if kept else min(fit, key=_drop)
-    chosen = min(group, key=lambda a: lost(a) or math.inf)
+    chosen = min(group, key=_decibels)
     if len(groups) == 1:
         why = "the only file"
     elif len(fit) == 1:
@@ -292,6 +292,11 @@ def _choice(manifest: Manifest, target: str, records: list[ArtifactRecord]) -> C
 
 def _bytes(group: Sequence[ArtifactRecord]) -> int:
     return sum({a.file: a.bytes for a in group}.values())
+
+
+def _decibels(record: ArtifactRecord) -> float:
+    found = lost(record)
+    return math.inf if found is None else found
 
 
 def _drop(group: Sequence[ArtifactRecord]) -> float:
