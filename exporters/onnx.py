@@ -23,6 +23,7 @@ from edgepass.quantize.pt2e import CONVOLUTIONS, TRANSPOSED
 from edgepass.quantize.recipe import Scheme
 from edgepass.quantize.weights import Array
 from edgepass.rewrites import averages, edges, extremes, losses, pools, training
+from edgepass.rewrites.last_windows import Mean
 
 ATEN = torch.ops.aten
 extra = "onnx"
@@ -124,9 +125,10 @@ def _in_training(node: Node) -> bool:
 
 
 def _outgrows(node: Node) -> bool:
+    if len(node.args) < 6:  # it says nothing of more
+        return False
     dims = node.all_input_nodes[1].meta["val"].ndim - 2
-    given = (*node.args, *(None, [1], [0], [0])[len(node.args) - 2 :])
-    strides, mores = (rewrites.each(cast(Any, given[place]), dims) for place in (3, 5))
+    strides, mores = (rewrites.each(cast(Any, node.args[place]), dims) for place in (3, 5))
     return any(more >= stride for more, stride in zip(mores, strides, strict=True))
 
 
@@ -148,7 +150,7 @@ NEEDED: tuple[tuple[str, Iterable[OperatorBase], Callable[[Node], bool]], ...] =
     ("outgrown", (ATEN.conv_transpose1d.default, ATEN.conv_transpose2d.input, ATEN.conv_transpose3d.input), _outgrows),
     ("pools", (*pools.TABLE, ATEN.adaptive_max_pool3d.default), bool),
     ("volumes", (ATEN.adaptive_max_pool3d.default,), bool),
-    ("averages", averages.TABLE, lambda node: averages.is_uncommon(node.args[1:])),
+    ("averages", averages.TABLE, lambda node: averages.is_uncommon(Mean(*cast(Any, node.args[1:])))),
     ("training", training.TABLE, _in_training),
     ("edges", edges.TABLE, _cuts),
     ("losses", losses.TABLE, _takes_shares),

@@ -5,8 +5,9 @@
 onnxruntime 1.31 divides the last windows by what they reach over too, and its format has no other divisor.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import reduce
+from math import prod
 from typing import Any
 
 import torch
@@ -14,39 +15,32 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgepass.rewrites import LEFT_ALONE, Table, each
-from edgepass.rewrites.last_windows import Windows
+from edgepass.rewrites.last_windows import Mean, Windows
 
 aten = torch.ops.aten
 
 
-def is_uncommon(settings: Sequence[Any]) -> bool:
-    """Whether a pool, of what it is called with behind its input, has such windows or divisor."""
-    *_, ceil_mode, _, divisor = (*settings, *(None,) * 6)[:6]
-    return bool(ceil_mode) or divisor is not None
+def is_uncommon(pool: Mean) -> bool:
+    """Whether it has such windows or divisor."""
+    return pool.ceil_mode or pool.divisor is not None
 
 
 def _averages(pool: Callable[..., Tensor], dims: int) -> Callable[..., Any]:
-    def formula(
-        x: Tensor,
-        kernel: Sequence[int],
-        stride: Sequence[int] = (),
-        padding: Sequence[int] = (0,),
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor: int | None = None,
-    ) -> Any:
+    def formula(x: Tensor, *settings: Any) -> Any:
+        asked = Mean(*settings)
         whole = x.shape[-dims:]
-        if not is_uncommon((kernel, stride, padding, ceil_mode, count_include_pad, divisor)) or any(
-            isinstance(size, torch.SymInt) for size in whole
-        ):
+        if not is_uncommon(asked) or any(isinstance(size, torch.SymInt) for size in whole):
             return LEFT_ALONE
-        given = [each(n, dims) for n in (kernel, stride or kernel, padding)]
-        sides = [Windows(n, size, jump, edge, 1, ceil_mode) for n, size, jump, edge in zip(whole, *given, strict=True)]
-        means = pool(functional.pad(x, [n for side in reversed(sides) for n in side.sides]), given[0], given[1])
-        size = float(torch.Size(given[0]).numel())
-        if divisor is not None:
-            return means * (size / divisor)
-        counts = [_counted(side, n, count_include_pad) for side, n in zip(sides, whole, strict=True)]
+        kernel, jumps, edges = (each(n, dims) for n in (asked.kernel, asked.stride or asked.kernel, asked.padding))
+        sides = [
+            Windows(n, size, jump, edge, 1, asked.ceil_mode)
+            for n, size, jump, edge in zip(whole, kernel, jumps, edges, strict=True)
+        ]
+        means = pool(functional.pad(x, [n for side in reversed(sides) for n in side.sides]), kernel, jumps)
+        size = float(prod(kernel))
+        if asked.divisor is not None:
+            return means * (size / asked.divisor)
+        counts = [_counted(side, n, asked.count_include_pad) for side, n in zip(sides, whole, strict=True)]
         return means * (size / reduce(lambda a, b: a.unsqueeze(-1) * b, counts))
 
     return formula

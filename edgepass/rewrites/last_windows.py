@@ -29,6 +29,17 @@ class Pool(NamedTuple):
     ceil_mode: bool = False
 
 
+class Mean(NamedTuple):
+    """What torch's average pools take behind their input, likewise."""
+
+    kernel: Sequence[int]
+    stride: Sequence[int] = ()
+    padding: Sequence[int] = (0,)
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+    divisor: int | None = None
+
+
 class Windows:
     """Along one side: their size, steps, and the padding that ends where the last of them does."""
 
@@ -65,10 +76,9 @@ def max_pool2d(x: Tensor, *settings: Any) -> Any:
     return functional.max_pool2d(padded, sizes, jumps, 0, steps)
 
 
-def avg_pool2d(
-    x: Tensor, kernel: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,), *how: Any
-) -> Any:
+def avg_pool2d(x: Tensor, *settings: Any) -> Any:
     """As torch.nn.functional.avg_pool2d, of one picture too, and where sizes are given once for both sides."""
+    kernel, stride, padding, *how = Mean(*settings)
     plain = len(padding) == 2 or not any(padding)  # torch drops a padding of [0, 0], which is its default
     if x.dim() == 4 and len(kernel) == len(stride or kernel) == 2 and plain:
         return LEFT_ALONE

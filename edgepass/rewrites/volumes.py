@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgepass.rewrites import LEFT_ALONE, Table, each
-from edgepass.rewrites.last_windows import Pool
+from edgepass.rewrites.last_windows import Mean, Pool
 
 DIMS = 3
 Places = tuple[Tensor, Tensor]
@@ -45,16 +45,9 @@ def _sizes(given: Sequence[int], which: slice, other: int) -> list[int]:
     return sizes if len(sizes) == 2 else [*sizes, other]
 
 
-def avg_pool3d(
-    x: Tensor,
-    kernel: Sequence[int],
-    stride: Sequence[int] = (),
-    padding: Sequence[int] = (0,),
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor: int | None = None,
-) -> Tensor:
+def avg_pool3d(x: Tensor, *settings: Any) -> Tensor:
     """Means over windows of [..., D, H, W], as torch.nn.functional.avg_pool3d."""
+    kernel, stride, padding, ceil_mode, count_include_pad, divisor = Mean(*settings)
     return _twice(
         x,
         lambda y, of: functional.avg_pool2d(
