@@ -1,18 +1,16 @@
 """The whole story on one page: a model and a budget in, judged files out."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 from torch._ops import OpOverload
 
 import edgepass.exporters as exporters
-from edgepass import catalog, ranges, staging, subject
 from edgepass import methods as _methods
+from edgepass import ranges, staging, subject
 from edgepass.calling import Call
 from edgepass.errors import (
     ABSENT,
@@ -22,7 +20,6 @@ from edgepass.errors import (
     InputError,
     MissingExtraError,
     RefusedError,
-    listed,
     together,
 )
 from edgepass.exporters import ONE, Job, Lowered
@@ -31,7 +28,8 @@ from edgepass.judging import score as scores
 from edgepass.judging.candidate import Candidate, Standard, Yardstick
 from edgepass.judging.expected import Expected
 from edgepass.judging.gates import Gates
-from edgepass.judging.manifest import NOT_BELIEVED, ArtifactRecord, Manifest, Varying
+from edgepass.judging.manifest import NOT_BELIEVED, ArtifactRecord, Manifest
+from edgepass.plan import Plan
 from edgepass.quantize import recipe as recipes
 from edgepass.quantize.recipe import Recipe
 from edgepass.quantize.sums import SumsInHalves
@@ -40,78 +38,9 @@ from edgepass.runtimes import Array
 from edgepass.samples import check_args, collect
 from edgepass.task import Task, refuse_scripted, stand_in
 
-TARGETS = ("executorch", "coreml", "tflite")
-RECIPE = "static_wi8_ai8"
 Say = Callable[[str], None]
 Maker = Callable[[Recipe], Job]
 """Gives a program under a recipe."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What is to be written: every recipe for every target. Checked when made, before any model is loaded.
-
-    `refused`: (target, recipe) -> why, where a target cannot do what others can.
-    """
-
-    targets: tuple[str, ...]
-    recipes: tuple[Recipe, ...]
-    max_batch: int | None = None
-    dynamic: tuple[Varying, ...] = ()
-    keep_state: bool = False
-    refused: Mapping[tuple[str, str], str] = field(default_factory=dict)
-
-    @staticmethod
-    def of(
-        targets: Sequence[str],
-        names: Sequence[str],
-        max_batch: int | None = None,
-        dynamic: Sequence[Varying] = (),
-        *,
-        keep_state: bool = False,
-    ) -> "Plan":
-        """Raises UnknownNameError, InputError, and RefusedError where no target can do any of it."""
-        if max_batch is not None and (not isinstance(max_batch, int) or max_batch < 2):
-            raise InputError(
-                f"max_batch is a whole number from 2 on, not {max_batch!r}; leave it out for a fixed batch"
-            )
-        chosen = tuple(dict.fromkeys(targets)) or TARGETS
-        read = tuple(map(recipes.read, dict.fromkeys(map(recipes.resolved, names)))) or (recipes.read(RECIPE),)
-        for name, count in Counter(recipe.name for recipe in read).items():
-            if count > 1:
-                raise InputError(f"{count} recipes are called {name!r} and would be one file; rename one of them")
-        refused: dict[tuple[str, str], str] = {}
-        for name, recipe in product(chosen, read):
-            try:
-                exporters.check(exporters.target(name), name, recipe, max_batch, dynamic)
-            except RefusedError as error:
-                refused[name, recipe.name] = str(error)
-        if len(refused) == len(chosen) * len(read):
-            raise RefusedError("; ".join(refused.values()))
-        if keep_state:
-            _refuse_stateless(chosen, read)
-        return Plan(
-            targets=chosen,
-            recipes=read,
-            max_batch=max_batch,
-            dynamic=tuple(dynamic),
-            keep_state=keep_state,
-            refused=refused,
-        )
-
-
-def _refuse_stateless(targets: Sequence[str], chosen: Sequence[Recipe]) -> None:
-    """Raise RefusedError where no file of these targets and recipes keeps state, whatever that is."""
-    modules = {name: exporters.target(name) for name in catalog.names("targets")}
-    schemes = {name: module.keeps_state.schemes - module.refuses.keys() for name, module in modules.items()}
-    if any(recipe.scheme in schemes[name] for name, recipe in product(targets, chosen)):
-        return
-    can = [name for name, kept in schemes.items() if kept.intersection(recipe.scheme for recipe in chosen)]
-    others = f"name {listed(can)} with --target" if can else "take another recipe"
-    raise RefusedError(
-        f"no file of {listed(targets)} keeps state with {listed([recipe.name for recipe in chosen])}; leave out "
-        f"--keep-state, or {others}"
-    )
 
 
 def build(

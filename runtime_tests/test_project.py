@@ -48,9 +48,10 @@ ALLOWED = {
     "report": {"errors", "staging", "judging.manifest", "judging.parity", "judging.figures"},
     "describing": BASE | {"runtimes", "models", "models.parts", "judging.files", "report", "samples", "task"}
     | {"arrays", "quantize"},
+    "plan": BASE | {"quantize", "exporters"},
     "subject": BASE | {"runtimes", "quantize", "exporters", "judging", "samples", "task"},
     "pipeline": BASE
-    | {"subject", "methods"}
+    | {"plan", "subject", "methods"}
     | {"runtimes", "quantize", "exporters", "judging", "judging.files", "judging.score", "report", "staging", "task"}
     | {"calling", "ranges", "samples"},
 }  # fmt: skip

@@ -99,8 +99,9 @@ def export(
     """Write MODEL for each target, run each written file, and judge it."""
     from edgepass import pipeline, ranges, staging
     from edgepass.cli import terminal
+    from edgepass.plan import Plan
 
-    plan = pipeline.Plan.of(targets, recipes, max_batch, [ranges.read(text) for text in dynamic], keep_state=keep_state)
+    plan = Plan.of(targets, recipes, max_batch, [ranges.read(text) for text in dynamic], keep_state=keep_state)
     staging.refuse_existing(output, overwrite=overwrite)
     gates = options.gates(rest)
     model = model if passes is None else f"{model}@{passes}"

@@ -6,6 +6,7 @@ from pathlib import Path
 from edgepass import pipeline, source
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import Manifest
+from edgepass.plan import Plan
 from edgepass.series import vic_elec as data
 from edgepass.series.fit import FitResult, fit
 
@@ -19,7 +20,7 @@ def run(
     folder: Path, *, progress: Callable[[int, int, float, float], None], say: Callable[[str], None]
 ) -> tuple[FitResult, Manifest]:
     """Fit, export and judge in `folder`, replacing what an earlier demo left there."""
-    plan = pipeline.Plan.of((), RECIPES)
+    plan = Plan.of((), RECIPES)
     folder.mkdir(parents=True, exist_ok=True)
     say("half-hourly electricity demand of Victoria, 2012 to 2014")
     csv = data.write_csv(folder / CSV)

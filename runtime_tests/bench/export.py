@@ -93,10 +93,11 @@ def main(side: str, name: str, folder: Path) -> None:
     if side == "ours":
         from edgepass import pipeline
         from edgepass.exporters import Job, _capture
+        from edgepass.plan import Plan
 
         subject = SUBJECTS[name]()
         start = time.perf_counter()
-        plan = pipeline.Plan.of(tuple(RUNTIMES), ("static_wi8_ai8",))
+        plan = Plan.of(tuple(RUNTIMES), ("static_wi8_ai8",))
         program = _capture.capture(subject.model, subject.args)
         pipeline.write({"": partial(Job, program, calibration=lambda: subject.calibration)}, plan, "ours", folder)
     else:

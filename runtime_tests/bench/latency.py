@@ -93,11 +93,12 @@ def convert(name: str, folder: Path) -> None:
 
     from edgepass import pipeline
     from edgepass.exporters import Job, _capture
+    from edgepass.plan import Plan
     from runtime_tests.bench import rivals
     from runtime_tests.bench.models import SUBJECTS
 
     subject = SUBJECTS[name]()
-    plan = pipeline.Plan.of(("executorch", "tflite"), tuple(FORMATS))
+    plan = Plan.of(("executorch", "tflite"), tuple(FORMATS))
     program = _capture.capture(subject.model, subject.args)
     pipeline.write({"": partial(Job, program, calibration=lambda: subject.calibration)}, plan, "ours", folder)
     rivals.executorch_float(subject, folder / "rival.fp32.pte")

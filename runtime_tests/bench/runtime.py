@@ -42,13 +42,14 @@ def main(rounds: int, folder: Path) -> None:
     from edgepass import pipeline
     from edgepass.exporters import Job, _capture
     from edgepass.judging import parity
+    from edgepass.plan import Plan
     from edgepass.runtimes import coreml
     from runtime_tests.bench.models import forecaster
 
     torch.set_num_threads(1)
     subject = forecaster()
     program = _capture.capture(subject.model, subject.args)
-    plan = pipeline.Plan.of(("coreml",), tuple(RECIPES))
+    plan = Plan.of(("coreml",), tuple(RECIPES))
     pipeline.write({"": partial(Job, program, calibration=lambda: subject.calibration)}, plan, "ours", folder)
     paths = [folder / f"ours.{recipe}.mlpackage" for recipe in RECIPES]
     coreml.prepare(paths[0])

@@ -15,6 +15,7 @@ from safetensors.numpy import save
 from edgepass import pipeline, samples
 from edgepass.errors import DamagedError, InputError, MissingExtraError, not_imported
 from edgepass.models import training
+from edgepass.plan import Plan
 from edgepass.quantize import recipe as recipes
 from edgepass.runtimes import _child
 from edgepass.runtimes.coreml._file import open_package
@@ -83,7 +84,7 @@ def test_two_recipes_of_one_name(edgepass: Cli, tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "mine.toml").write_text(FP16)
     with pytest.raises(InputError, match="2 recipes are called 'mine' and would be one file; rename one of them"):
-        pipeline.Plan.of(["onnx"], [str(tmp_path / folder / "mine.toml") for folder in ("a", "b")])
+        Plan.of(["onnx"], [str(tmp_path / folder / "mine.toml") for folder in ("a", "b")])
 
 
 def test_a_recipe_of_the_users_own_is_read_again_from_its_text(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from torch.nn import functional
 from edgepass import catalog, examples, pipeline, source
 from edgepass.examples import sensors, text, two_modalities, video
 from edgepass.judging.gates import Gates
+from edgepass.plan import Plan
 from edgepass.samples import Samples
 from edgepass.task import Task
 from runtime_tests.conftest import CONVERTERS_WARN
@@ -137,7 +138,7 @@ def test_a_video_played_backwards_moves_the_other_way() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_example_is_as_accurate_in_int8_files_of_three_targets(name: str, tmp_path: Path) -> None:
     verdict = pipeline.export(
-        task(name), pipeline.Plan.of((), ()), tmp_path / "out", Gates(max_metric_drop=0.02, min_delegated=0.95)
+        task(name), Plan.of((), ()), tmp_path / "out", Gates(max_metric_drop=0.02, min_delegated=0.95)
     )
     assert verdict.verdict == "pass", [a.reasons for a in verdict.artifacts]
     assert [a.target for a in verdict.artifacts] == ["executorch", "coreml", "tflite"]

@@ -18,6 +18,7 @@ from edgepass.judging import verdict
 from edgepass.judging.candidate import Standard
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord
+from edgepass.plan import Plan
 from edgepass.quantize import audit, recipe
 from edgepass.runtimes import Contents, _child
 from edgepass.task import Task
@@ -118,7 +119,7 @@ def test_third_party_models_go_through_as_files(tmp_path: Path) -> None:
     file = tmp_path / "bert.py"
     file.write_text(BERT)
     loaded = source.load(f"{file}:get_model")
-    plan = pipeline.Plan.of(("executorch", "coreml", "tflite"), ("static_wi8_ai8",))
+    plan = Plan.of(("executorch", "coreml", "tflite"), ("static_wi8_ai8",))
     done = pipeline.export(loaded, plan, tmp_path / "o", Gates())
     assert done.verdict == "pass", [a.reasons for a in done.artifacts]
     assert all(a.audit and a.audit.coverage == 1.0 for a in done.artifacts)

@@ -16,6 +16,7 @@ from edgepass.judging import gates, verdict
 from edgepass.judging.candidate import Candidate, Standard
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord, Metric
+from edgepass.plan import Plan
 from edgepass.quantize import audit, recipe
 from edgepass.samples import Samples
 from edgepass.task import Task
@@ -80,7 +81,7 @@ def test_a_file_of_another_model_is_a_failed_record_not_a_crash(standard: Standa
 @pytest.fixture(scope="module")
 def built(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("built") / "o"
-    plan = pipeline.Plan.of(("coreml", "tflite"), ("static_wi8_ai8",))
+    plan = Plan.of(("coreml", "tflite"), ("static_wi8_ai8",))
     pipeline.export(task, plan, out, Gates())
     return out
 
@@ -88,7 +89,7 @@ def built(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_exports_have_equal_content(task: Task, built: Path, tmp_path: Path) -> None:
     from edgepass.judging import manifest
 
-    plan = pipeline.Plan.of(("coreml", "tflite"), ("static_wi8_ai8",))
+    plan = Plan.of(("coreml", "tflite"), ("static_wi8_ai8",))
     again = pipeline.export(task, plan, tmp_path / "o", Gates())
     before = manifest.read(built)
     assert [a.content_sha256 for a in again.artifacts] == [a.content_sha256 for a in before.artifacts]

@@ -22,7 +22,7 @@ from edgepass.judging import batches, verdict
 from edgepass.judging.candidate import Candidate, Standard, Yardstick
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord
-from edgepass.pipeline import Plan
+from edgepass.plan import Plan
 from edgepass.quantize import recipe as recipes
 from edgepass.quantize.recipe import Recipe
 from edgepass.runtimes import Array, _child, _memory, _worker

@@ -22,7 +22,8 @@ from edgepass.judging import batches, parity, verdict
 from edgepass.judging.candidate import Standard, Yardstick
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord
-from edgepass.pipeline import Expected, Plan
+from edgepass.pipeline import Expected
+from edgepass.plan import Plan
 from edgepass.quantize import recipe as recipes
 from edgepass.samples import Samples
 from edgepass.task import Task

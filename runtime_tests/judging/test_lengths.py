@@ -17,6 +17,7 @@ from edgepass.exporters._capture import capture
 from edgepass.judging import batches
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import Varying
+from edgepass.plan import Plan
 from edgepass.quantize import recipe
 from edgepass.samples import Samples
 from edgepass.task import Task
@@ -134,7 +135,7 @@ def test_a_file_is_right_at_every_length(target: str, tmp_path: Path) -> None:
         calibration=samples(32),
         evaluation=samples(16),
     )
-    plan = pipeline.Plan.of((target,), ("static_wi8_ai8",), dynamic=[ranges.read(f"1=2..{LONGEST}")])
+    plan = Plan.of((target,), ("static_wi8_ai8",), dynamic=[ranges.read(f"1=2..{LONGEST}")])
     made = pipeline.export(task, plan, tmp_path / "o", Gates())
     (record,) = made.artifacts
     assert record.verdict == "pass", record.reasons

@@ -6,7 +6,7 @@ import pytest
 
 from edgepass import catalog
 from edgepass.errors import UnknownNameError
-from edgepass.pipeline import Plan
+from edgepass.plan import Plan
 from edgepass.quantize import recipe
 
 

@@ -374,6 +374,7 @@ def test_counts_stay_of_their_type_and_have_torch_s_powers(dtype: torch.dtype) -
 def test_activations_and_numbers_stay_in_the_delegate(target: str, recipe: str, tmp_path: Path) -> None:
     from edgepass import pipeline
     from edgepass.judging.gates import Gates
+    from edgepass.plan import Plan
     from edgepass.samples import Samples
     from edgepass.task import Task
 
@@ -381,7 +382,7 @@ def test_activations_and_numbers_stay_in_the_delegate(target: str, recipe: str, 
     draw = partial(torch.randn, 1, 7, 8)
     samples = [Samples(inputs=[torch.stack([draw() for _ in range(n)]).numpy()]) for n in (64, 16)]
     task = Task(name="both", source="test", model=Both(), args=(draw(),), calibration=samples[0], evaluation=samples[1])
-    made = pipeline.export(task, pipeline.Plan.of((target,), (recipe,)), tmp_path / "o", Gates()).artifacts[0]
+    made = pipeline.export(task, Plan.of((target,), (recipe,)), tmp_path / "o", Gates()).artifacts[0]
     casts = ["dim_order_ops._to_dim_order_copy.default"] * 2  # of the input and the output, which stay float32
     assert [f.op for f in made.fallbacks] == (casts if (target, recipe) == ("executorch", "fp16") else [])
     assert made.delegated_flops == 1.0
