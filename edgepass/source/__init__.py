@@ -1,9 +1,8 @@
 """MODEL on the command line: a preset, a RUN/ folder, a `.pt2` file, or `file.py:get_model`, as a Task."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,21 +14,25 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from edgepass import catalog, methods, models
-from edgepass.arrays import named_arrays
+from edgepass.arrays import named_arrays as named_arrays
 from edgepass.calling import Call
 from edgepass.errors import InputError, UnknownNameError, expect_text
 from edgepass.judging import score as scores
 from edgepass.judging.manifest import Metric
 from edgepass.judging.score import Score
 from edgepass.models.truncation import truncated
-from edgepass.runtimes import Array, _child
+from edgepass.runtimes import Array as Array
+from edgepass.runtimes import _child
 from edgepass.runtimes.eager._archive import load_program
-from edgepass.samples import Samples, check_args, check_arrays, check_targets, check_tensors, collect, natural
+from edgepass.samples import Samples, check_args, check_tensors, collect
+from edgepass.samples import check_arrays as check_arrays
+from edgepass.samples import check_targets as check_targets
+from edgepass.samples import natural as natural
 from edgepass.series import run
 from edgepass.series.baselines import CHUNK
-from edgepass.series.table import read_csv
+from edgepass.series.table import read_csv as read_csv
 from edgepass.series.windows import windows
-from edgepass.source import users_file
+from edgepass.source import named, users_file
 from edgepass.task import Task, refuse_scripted, stand_in
 
 LOOKBACK, HORIZON = 336, 96
@@ -65,7 +68,7 @@ def load(
     """
     found = _find(model, seed, calibration_samples, evaluation_samples, say=say)
     given = {
-        role: _read_all(where, found, model, say)
+        role: named.read(where, found, model, say)
         for role, where in (("calibration", calibration), ("evaluation", evaluation))
         if where is not None
     }
@@ -341,90 +344,3 @@ def _user_file(path: Path, function: str, model: str, *, data: bool, say: Say) -
         )
 
     return Task.of_methods(map(task, names))
-
-
-def _read_all(where: str, found: Task, model: str, say: Say) -> dict[str, Samples]:
-    """Samples of each method from a file or a function that the user names: by their names, where it has several."""
-    if not found.method:
-        return {"": _read(where, found, model, say)}
-    tasks = {task.method: task for task in found.each}
-    file, _, function = where.rpartition(":")
-    if file.endswith(".py"):
-        given = users_file.samples(users_file.load_file(Path(file)), function, where, several=True)
-        samples = methods.by_name(given, list(tasks), where)
-        return {
-            name: collect(of, tasks[name].args, f"{where} {name}", say, tasks[name].call)
-            for name, of in samples.items()
-        }
-    path = Path(where)
-    if not path.is_file() or where.endswith((".csv", ".csv.gz")):
-        raise InputError(f"{where} can be no data of methods; give .npz, .safetensors or file.py:function")
-    arrays = named_arrays(path)
-    parted = {
-        name: {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
-        for name in tasks
-    }
-    if strange := [key for key in arrays if key.partition(".")[0] not in tasks]:
-        raise InputError(
-            f"{where} holds {strange[0]}, which is of no method; name arrays as {next(iter(tasks))}.input_0, and the "
-            f"methods are {', '.join(tasks)}"
-        )
-    return {name: _samples(own, tasks[name], where) for name, own in parted.items() if own}
-
-
-def _read(where: str, found: Task, model: str, say: Say) -> Samples:
-    """Samples from a file or a function that the user names."""
-    path = Path(where)
-    file, _, function = where.rpartition(":")
-    if file.endswith(".py"):
-        samples = users_file.samples(users_file.load_file(Path(file)), function, where)
-        return collect(samples, found.args, where, say, found.call)
-    if not path.is_file():
-        raise InputError(f"no file {where}; data may be .npz, .safetensors, .csv or file.py:function")
-    if where.endswith((".csv", ".csv.gz")):
-        return _csv(path, found, model)
-    return _samples(named_arrays(path), found, where)
-
-
-def _samples(arrays: dict[str, Array], found: Task, where: str) -> Samples:
-    targets = arrays.pop("target", None)
-    inputs = check_arrays([arrays[key] for key in _in_order(arrays, found)], found.args, where)
-    return Samples(inputs=inputs, targets=None if targets is None else check_targets(targets, len(inputs[0]), where))
-
-
-def _in_order(keys: Iterable[str], found: Task) -> list[str]:
-    """As the model takes what they name: by the names of its arguments, where they are these, else by their numbers."""
-    model = found.model
-    known = (
-        model.graph_signature.user_inputs if isinstance(model, ExportedProgram) else signature(model.forward).parameters
-    )
-    named = [str(name) for name in known][: len(found.args)]
-    return named if set(named) == set(keys) else sorted(keys, key=natural)
-
-
-def _csv(path: Path, found: Task, model: str) -> Samples:
-    """All windows of a CSV, as the forecaster's own lookback and horizon cut them."""
-    if not found.columns or not hasattr(found.model, "lookback"):
-        raise InputError(
-            f"{path} is a CSV, which only a forecaster can window; {model} is none, so give .npz or .safetensors"
-        )
-    forecaster: Any = found.model
-    untrained = found.evaluation is not None and found.evaluation.synthetic
-    columns: Sequence[str] | None = None if untrained else found.columns
-    series = read_csv(path, None, columns)
-    if len(series.columns) != forecaster.channels:
-        raise InputError(f"{path} has {len(series.columns)} columns, but {model} forecasts {forecaster.channels}")
-    lookback, horizon = forecaster.lookback, forecaster.horizon
-    if len(series) < lookback + horizon:
-        raise InputError(f"{path} has {len(series)} rows; one window of {model} needs {lookback + horizon}")
-    inputs, targets = windows(series.values_TC.astype(np.float32), (0, len(series)), lookback=lookback, horizon=horizon)
-    starts = None if series.times_T is None else series.times_T[lookback : len(series) - horizon + 1]
-    return Samples(
-        inputs=[np.ascontiguousarray(inputs[:, None])],
-        targets=np.ascontiguousarray(targets[:, None]),
-        starts=starts,
-        overlap=horizon,
-        trained_on=any(
-            i.sha256 == run.rows_sha256(series.values_TC[: i.rows]) for i in found.data if i.role == "train"
-        ),
-    )
