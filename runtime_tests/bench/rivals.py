@@ -30,7 +30,7 @@ def executorch_float(subject: Subject, path: Path) -> None:
 def executorch_static(subject: Subject, path: Path) -> None:
     """docs.pytorch.org/executorch, XNNPACK quantisation: PT2E with XNNPACKQuantizer, then as above."""
     with _copied_attention():
-        graph = _xnnpack_graph(subject)
+        graph = xnnpack_graph(subject)
     _executorch(torch.export.export(graph, subject.args), path)
 
 
@@ -39,7 +39,7 @@ def coreml_static(subject: Subject, path: Path) -> None:
     import coremltools as ct
 
     without_alias = {torch.ops.aten.alias.default: lambda x: x}
-    program = torch.export.export(_xnnpack_graph(subject), subject.args).run_decompositions(without_alias)
+    program = torch.export.export(xnnpack_graph(subject), subject.args).run_decompositions(without_alias)
     ct.convert(program, minimum_deployment_target=ct.target.iOS17, skip_model_load=True).save(str(path))
 
 
@@ -65,11 +65,9 @@ def tflite_float(subject: Subject, path: Path) -> None:
 def tflite_static(subject: Subject, path: Path) -> None:
     """litert-torch, docs/pytorch_converter: PT2E with PT2EQuantizer, which is also told to the converter."""
     import litert_torch
-    from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
     from litert_torch.quantize.quant_config import QuantConfig
 
-    quantizer = PT2EQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
-    graph = _pt2e(subject, quantizer, fold=False)
+    graph, quantizer = litert_graph(subject)
     config = QuantConfig(pt2e_quantizer=quantizer)
     litert_torch.convert(graph, subject.args, quant_config=config).export(str(path))
 
@@ -142,13 +140,22 @@ def _executorch(program: torch.export.ExportedProgram, path: Path) -> None:
     path.write_bytes(edge.to_executorch().buffer)
 
 
-def _xnnpack_graph(subject: Subject) -> torch.nn.Module:
+def xnnpack_graph(subject: Subject) -> torch.nn.Module:
+    """A model as ExecuTorch's own quantiser has it."""
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
         get_symmetric_quantization_config,
     )
 
     return _pt2e(subject, XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True)), True)
+
+
+def litert_graph(subject: Subject) -> tuple[torch.nn.Module, Any]:
+    """As litert-torch's has it, and that quantiser."""
+    from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
+
+    quantizer = PT2EQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
+    return _pt2e(subject, quantizer, fold=False), quantizer
 
 
 def _pt2e(subject: Subject, quantizer: Any, fold: bool) -> torch.nn.Module:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from runtime_tests import corpus
 from runtime_tests.bench import corpus as bench
-from runtime_tests.bench import rows
+from runtime_tests.bench import draws, rows
 from runtime_tests.bench.corpus import Bare, Cause, Cell
 from runtime_tests.corpus._foreign import Foreign
 
@@ -126,3 +127,12 @@ def test_without_ray_a_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
     done = CliRunner().invoke(bench.main, ["--ray", "gru"])
     assert done.exit_code == 2
     assert "pip install ray" in done.output
+
+
+def test_what_is_drawn_has_a_row_for_each_sample() -> None:
+    class Named(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+            return {"sum": x + y, "x": x}
+
+    x, y = torch.randn(63, 3), torch.randn(63, 3)
+    np.testing.assert_array_equal(draws.first_output(Named(), [x, y]), (x + y).numpy())
