@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from edgepass.models import parts
-from runtime_tests.bench import budgets, mechanisms, pages, passes, scaling
+from runtime_tests.bench import budgets, mechanisms, pages, passes, rows, scaling
 from runtime_tests.bench.mechanisms import Measured
 from runtime_tests.matrix import RECIPES, TARGETS, Cell, subjects
 
@@ -107,7 +107,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 def entries() -> list[Entry]:
     """All of them, in the order of the matrix."""
-    rows = mechanisms.KEPT.read()
+    kept = mechanisms.KEPT.read()
     found = []
     for mechanism in subjects():
         text = inspect.getdoc(mechanism.module) or ""
@@ -119,7 +119,7 @@ def entries() -> list[Entry]:
                 summary=" ".join(summary.split()),
                 text=rest,
                 grade=mechanism.grade,
-                row=rows.get(str(mechanism)),
+                row=kept.get(str(mechanism)),
             )
         )
     return found
@@ -128,20 +128,19 @@ def entries() -> list[Entry]:
 def page() -> str:
     """CATALOGUE.md."""
     listed = entries()
-    rows = [e.row for e in listed if e.row]
+    measured = [e.row for e in listed if e.row]
     values: dict[str, Any] = {
         "entries": listed,
         "kinds": list(dict.fromkeys(e.kind for e in listed)),
         "grades": parts.GRADES,
         "targets": TARGETS,
         "recipes": RECIPES,
-        "nearness": budgets.nearness(rows),
+        "nearness": budgets.nearness(measured),
         "explanation": explanation,
         "explanations": explanations(),
         "facts": facts(),
         "promises": promises(),
-        "dates": sorted({r.date for r in rows}),
-        "versions": sorted({f"{k} {v}" for r in rows for k, v in r.versions.items()}),
+        **rows.told(measured),
         "counts": _counts(listed),
         "scaling": scaling.read(),
         "passes": passes.text(),

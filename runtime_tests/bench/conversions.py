@@ -160,8 +160,7 @@ def page(models: Sequence[Measured]) -> str:
         targets=[target for target, _ in ASKED],
         means={target: statistics.geometric_mean(found) if found else None for target, found in ratios.items()},
         aim=AIM,
-        dates=sorted({row.date for row in models}),
-        versions=[f"{name} {version}" for name, version in models[-1].versions.items()],
+        **rows.told(models),
     )
 
 

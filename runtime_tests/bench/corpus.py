@@ -30,6 +30,7 @@ from edgepass.errors import CaptureError, EdgepassError, first_line
 from edgepass.judging import files, parity, recording, verdict
 from edgepass.judging.gates import Gates
 from edgepass.judging.manifest import ArtifactRecord
+from edgepass.plan import Plan
 from edgepass.runtimes import _child
 from edgepass.task import Task
 from runtime_tests import corpus
@@ -127,7 +128,7 @@ def exported(
     task: Task, out: Path, targets: Sequence[str] = TARGETS, recipes: Sequence[str] = RECIPES
 ) -> list[ArtifactRecord]:
     """All files of one model, in `out`, judged as a user's; where it cannot be captured, records of none, and why."""
-    plan = pipeline.Plan.of(targets, recipes)
+    plan = Plan.of(targets, recipes)
     try:
         manifest = pipeline.export(task, plan, out, Gates(), say=lambda text: print(text, file=sys.stderr))
     except CaptureError as error:
@@ -271,8 +272,7 @@ def page(models: Sequence[Measured]) -> str:
         targets=TARGETS,
         recipes=RECIPES,
         compared=COMPARED,
-        dates=sorted({row.date for row in models}),
-        versions=[f"{name} {version}" for name, version in models[-1].versions.items()] if models else [],
+        **rows.told(models),
         counts={
             "cells": len(cells),
             "passed": sum(cell.outcome == "pass" for _, cell in cells),

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,15 @@ class Cell(Protocol):
     def target(self) -> str: ...
     @property
     def recipe(self) -> str: ...
+
+
+class Measured(Protocol):
+    """One row."""
+
+    @property
+    def date(self) -> str: ...
+    @property
+    def versions(self) -> Mapping[str, str]: ...
 
 
 C = TypeVar("C", bound=Cell)
@@ -53,6 +62,15 @@ class Kept(Generic[R]):
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("*.json"))
+
+
+def told(rows: Iterable[Measured]) -> dict[str, list[str]]:
+    """When they were measured and with what, for their page."""
+    known = list(rows)
+    return {
+        "dates": sorted({row.date for row in known}),
+        "versions": sorted({f"{name} {version}" for row in known for name, version in row.versions.items()}),
+    }
 
 
 def with_cell(cells: Sequence[C], cell: C) -> tuple[C, ...]:
