@@ -60,14 +60,17 @@ def _is_layers_weight(node: Node) -> bool:
 
 
 def _put(module: GraphModule, node: Node, constants: Constants, made: dict[str, frozenset[str]]) -> None:
-    """The value of `node` beside the largest of what it is made of, which `made` tells; one of equal value serves."""
+    """The value of `node` beside the largest of what it is made of, which `made` tells; one of equal value serves.
+
+    What forward makes of numbers alone is called as it is in the graph.
+    """
     value = constants.value(node).detach()
     names = constants.weights[node] or constants.sources[node]
-    largest = max(sorted(names), key=lambda name: attribute(module, name).numel())
+    largest = max(sorted(names), key=lambda name: attribute(module, name).numel(), default=None)
     same = next((name for name in (*sorted(names), *made) if _equal(attribute(module, name), value)), None)
     if same is None:
-        same = _free_name(module, _plain_name(largest))
-        register(module, same, value, like=attribute(module, largest))
+        same = _free_name(module, _plain_name(largest or node.name))
+        register(module, same, value, like=attribute(module, largest) if largest else value)
         made[same] = names
     with module.graph.inserting_before(node):
         constant = module.graph.get_attr(same)

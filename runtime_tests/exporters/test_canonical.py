@@ -1,5 +1,6 @@
 """Canonical forms: what is said in many ways is captured in one, computes the same, and reaches every target so."""
 
+from collections.abc import Callable
 from itertools import islice, product
 from pathlib import Path
 
@@ -182,6 +183,26 @@ def test_what_no_output_needs_takes_no_part() -> None:
     operations = [str(n.target) for n in exported.graph.nodes if n.op == "call_function"]
     assert [name for name in operations if "assert" not in name] == ["aten.linear.default", *["aten.to.dtype"] * 2]
     torch.testing.assert_close(exported.module()(*x), model(*x))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda x: functional.linear(x, torch.eye(8)[1:4] + torch.ones(8)),
+        lambda x: functional.conv1d(x, torch.arange(24.0).reshape(3, 4, 2).flip(0)),
+        lambda x: functional.conv_transpose1d(x, torch.ones(4, 1, 2), None, 1, 0, 1, 1, 2),
+    ],
+)
+def test_a_kernel_that_forward_makes_of_numbers_is_a_constant(layer: Callable[[Tensor], Tensor]) -> None:
+    class Made(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return layer(x)
+
+    model, x = Made(), torch.randn(1, 4, 8)
+    program = capture(model, (x,))
+    assert not program.notes
+    assert len([node for node in program.exported.graph.nodes if node.op == "placeholder"]) == 2
+    torch.testing.assert_close(program.exported.module()(x), model(x))
 
 
 class Copies(nn.Module):

@@ -180,16 +180,16 @@ def test_targets_take_what_their_converters_refuse(target: str, recipe: str, tmp
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch.export, of torch's own pytree
 class Simple(nn.Module):
-    """An output for each operation, of one linear layer."""
+    """An output for each operation and a layer of two inputs, of one linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.linear = nn.Linear(8, 8)
+        self.linear, self.bilinear = nn.Linear(8, 8), nn.Bilinear(8, 8, 8)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         y = self.linear(x)
-        return tuple(operation(y) for operation in SIMPLE.values())
+        return (*(operation(y) for operation in SIMPLE.values()), self.bilinear(y, y))
 
 
 @pytest.mark.export
