@@ -10,6 +10,8 @@ from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
+from edgepass.quantize.pt2e import CUBIC, WEIGHTED
+
 
 class Constants:
     """Nodes whose values no input decides. A value is computed when it is asked for, and kept."""
@@ -81,7 +83,7 @@ def forget(module: GraphModule, name: str) -> None:
 
 
 def _changed(module: GraphModule) -> set[Node]:
-    """Nodes whose memory an operation may write to: its first argument, and what that was made of."""
+    """Nodes whose memory an operation may write to: its first argument, and what that may be a view of."""
     todo = [
         node.all_input_nodes[0]
         for node in module.graph.nodes
@@ -92,8 +94,20 @@ def _changed(module: GraphModule) -> set[Node]:
         node = todo.pop()
         if node not in found:
             found.add(node)
-            todo.extend(node.all_input_nodes)
+            todo.extend(() if _is_fresh(node) else node.all_input_nodes)
     return found
+
+
+def _is_fresh(node: Node) -> bool:
+    """Whether what an operation gives has memory of its own, whatever it is given.
+
+    A layer has, and what has kernels of its own and says of no argument that it gives a view of it; of what torch takes
+    apart one cannot tell: a dropout gives the very tensor that it is given.
+    """
+    if node.target in WEIGHTED | CUBIC:
+        return True
+    operation = node.target
+    return isinstance(operation, OpOverload) and not operation.is_view and not operation._can_decompose()
 
 
 def _is_pure(node: Node) -> bool:

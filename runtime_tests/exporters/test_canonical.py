@@ -205,6 +205,34 @@ def test_a_kernel_that_forward_makes_of_numbers_is_a_constant(layer: Callable[[T
     torch.testing.assert_close(program.exported.module()(x), model(x))
 
 
+class Standardised(nn.Module):
+    """A convolution whose kernel is a batch norm of its weight (NFNet), and what its memory is written to by."""
+
+    def __init__(self, change: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.weight, self.change = nn.Parameter(torch.randn(4, 3, 2)), change
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = functional.batch_norm(self.weight.reshape(1, 4, -1), None, None, training=True).reshape(4, 3, 2)
+        return self.change(functional.conv1d(x, kernel), self.weight)
+
+
+@pytest.mark.parametrize(
+    ("change", "folded"),
+    [
+        (lambda y, weight: (2 * y.relu_()).sigmoid_(), True),
+        (lambda y, weight: y.transpose(1, 2).flatten(1).clamp_(-1), True),
+        (lambda y, weight: y + functional.dropout(weight, training=False).view(-1).mul_(2).sum(), False),
+    ],
+)
+def test_what_is_written_over_a_layer_s_output_leaves_its_weight_a_constant(
+    change: Callable[[Tensor, Tensor], Tensor], folded: bool
+) -> None:
+    x = torch.randn(1, 3, 7)
+    exported = capture(Standardised(change).eval(), (x,)).exported
+    assert folded == all("batch_norm" not in str(node.target) for node in exported.graph.nodes)
+
+
 class Copies(nn.Module):
     """Copies in an order of their own that are not waited for, and a constant with a dimension of one out of order."""
 
