@@ -180,7 +180,7 @@ def _held(
         records |= {(record.file, method): record for record in held.records}
         reasons += [f"{method}: {reason}" if method else reason for reason in held.reasons]
         outcome += held.outcome
-    lost = [key for key in golden if not key.startswith(tuple(map(recording.prefix, again)))]
+    lost = [key for key in golden if not key.startswith(tuple(map(manifest.prefix, again)))]
     for key in sorted(lost):
         reasons.append(f"{manifest.GOLDEN} holds {key}, which is of no method here")
         outcome.append("fail")
@@ -218,7 +218,7 @@ def _part(
         records.append(replace(found, verdict="fail", reasons=[*why, *found.reasons]) if why else found)
     reasons = list(standing.of_model(made, again))
     standard = one.standard
-    own = {key: value for key, value in golden.items() if key.startswith(recording.prefix(standard.method))}
+    own = {key: value for key, value in golden.items() if key.startswith(manifest.prefix(standard.method))}
     try:
         if "evaluation" in changed:
             standard, judged = replay(own, folder, one.held, records, standard.threads)

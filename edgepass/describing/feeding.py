@@ -8,7 +8,7 @@ import numpy as np
 from edgepass.arrays import named_arrays
 from edgepass.errors import ArtifactError, InputError
 from edgepass.judging.figures import size
-from edgepass.judging.manifest import GOLDEN, TensorSpec
+from edgepass.judging.manifest import GOLDEN, TensorSpec, prefix
 from edgepass.runtimes import Array, _memory
 from edgepass.samples import natural
 
@@ -31,8 +31,9 @@ def golden(file: Path, *, fed: bool = True, method: str = "") -> list[Array] | N
         tensors = named_arrays(path)
     except InputError as error:
         raise InputError(f"{error}; export again, or take it away") from None
-    if any(key.startswith(f"{method}.input_") for key in tensors):
-        tensors = {k.removeprefix(f"{method}."): x for k, x in tensors.items() if k.startswith(f"{method}.")}
+    of = prefix(method)
+    if of and any(key.startswith(f"{of}input_") for key in tensors):
+        tensors = {key.removeprefix(of): x for key, x in tensors.items() if key.startswith(of)}
     elif not any(key.startswith("input_") for key in tensors) and any(".input_" in key for key in tensors):
         return None  # of other methods
     inputs, states = (

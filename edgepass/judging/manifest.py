@@ -530,6 +530,11 @@ def read(folder: Path) -> Manifest:
     return made
 
 
+def prefix(method: str) -> str:
+    """What the keys of golden tensors begin with that are of a method; nothing where the model has one."""
+    return method and f"{method}."
+
+
 def parts(made: Manifest) -> dict[str, Manifest]:
     """What a manifest says of each method, by its name, as of a model of its own; "" of a model of one."""
     if not made.model.methods:

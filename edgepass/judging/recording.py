@@ -26,14 +26,9 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def prefix(method: str) -> str:
-    """What the keys of golden tensors begin with that are of a method; nothing where the model has one."""
-    return method and f"{method}."
-
-
 def golden(standard: Standard, judged: list[tuple[ArtifactRecord, list[Array]]]) -> dict[str, Array]:
     """A few samples with every output of the model and of each file whose record has a key for them."""
-    of = prefix(standard.method)
+    of = manifest.prefix(standard.method)
     rows = standard.samples.rows(min(GOLDEN_SAMPLES, standard.samples.length or GOLDEN_SAMPLES))
     tensors = {f"{of}state_{i}": x for i, x in enumerate(standard.samples.state)}
     tensors |= {f"{of}input_{i}": x[rows] for i, x in enumerate(standard.samples.inputs)}
@@ -51,7 +46,7 @@ def save_golden(
 ) -> list[ArtifactRecord]:
     """Save the golden samples of each method, for the report and for apps to test against; records name their keys."""
     keyed = [
-        (replace(r, golden=f"{prefix(r.method)}{r.target}.{r.recipe}") if outputs else r, outputs)
+        (replace(r, golden=f"{manifest.prefix(r.method)}{r.target}.{r.recipe}") if outputs else r, outputs)
         for r, outputs in judged
     ]
     # Not save_file, which makes a file that only its owner may read.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgepass.errors import ArtifactError, DeviceOnlyError, MissingExtraError
-from edgepass.judging import interface, recording
+from edgepass.judging import interface, manifest
 from edgepass.judging.candidate import Standard
 from edgepass.judging.manifest import GOLDEN, ArtifactRecord
 from edgepass.runtimes import Array, _child
@@ -22,7 +22,7 @@ def replay(
 
     Raises InputError where the inputs are not the model's, or where it gives no numbers for them.
     """
-    of = recording.prefix(task.method)
+    of = manifest.prefix(task.method)
     keys = sorted((key for key in golden if key.startswith(f"{of}input_")), key=natural)
     inputs = check_arrays([golden[key] for key in keys], task.args, str(folder / GOLDEN))
     targets = golden.get(f"{of}target")

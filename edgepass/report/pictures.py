@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepass.judging.manifest import ArtifactRecord, Manifest
+from edgepass.judging.manifest import ArtifactRecord, Manifest, prefix
 from edgepass.report import plots, words
 
 MAX_SAMPLES, MAX_CHANNELS, MAX_OUTPUTS = 3, 3, 2
@@ -46,10 +46,7 @@ def draw(manifest: Manifest, golden: dict[str, Array]) -> dict[str, Any]:
     else:
         for a in drawn:
             for j in range(MAX_OUTPUTS):
-                reference, output = (
-                    golden.get(f"{a.method and f'{a.method}.'}reference_{j}"),
-                    golden.get(f"{a.golden}_{j}"),
-                )
+                reference, output = golden.get(f"{prefix(a.method)}reference_{j}"), golden.get(f"{a.golden}_{j}")
                 if reference is None or output is None or reference.shape != output.shape:
                     continue
                 several = a.method or len(manifest.model.outputs) > 1
