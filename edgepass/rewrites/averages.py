@@ -41,7 +41,7 @@ def _averages(pool: Callable[..., Tensor], dims: int) -> Callable[..., Any]:
         if asked.divisor is not None:
             return means * (size / asked.divisor)
         counts = [_counted(side, n, asked.count_include_pad) for side, n in zip(sides, whole, strict=True)]
-        return means * (size / reduce(lambda a, b: a.unsqueeze(-1) * b, counts))
+        return means * (size / reduce(lambda a, b: a.unsqueeze(-1) * b, counts)).to(means.dtype)
 
     return formula
 
